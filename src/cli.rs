@@ -18,7 +18,7 @@ use crate::settings::{AlwaysRoute, RouteArguments};
 use crate::words::{escaped, nearest};
 
 /// Where the record is unless `--state-dir` says otherwise.
-pub const DEFAULT_STATE_DIR: &str = "/run/pluto-updown";
+pub(crate) const DEFAULT_STATE_DIR: &str = "/run/pluto-updown";
 
 /// Where the system's own files are unless `--root` says otherwise.
 const DEFAULT_ROOT: &str = "/";
@@ -464,15 +464,15 @@ pub fn parse(arguments: Vec<OsString>) -> Result<CommandLine, clap::Error> {
 /// The text for a command line that asks for help, or has an error: then with the most similar
 /// command, if there is one.
 #[must_use]
-pub fn one_line_error(error: &clap::Error) -> String {
+pub(crate) fn one_line_error(error: &clap::Error) -> String {
     let text = error.render().to_string();
     let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand) else {
         return text;
     };
     let line = CommandLine::command();
     let names: Vec<_> = line.get_subcommands().map(clap::Command::get_name).collect();
-    let near = || nearest(word, &names).map(|meant| format!("\"{meant}\""));
-    match names::command_hint(word).or_else(near) {
+    let most_similar = || nearest(word, &names).map(|meant| format!("\"{meant}\""));
+    match names::command_hint(word).or_else(most_similar) {
         Some(meant) => format!("{}\n\ndid you mean {meant}?\n", text.trim_end()),
         None => text,
     }

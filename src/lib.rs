@@ -19,17 +19,17 @@ pub mod commands;
 pub mod daemon;
 pub mod dns;
 pub mod firewall;
-pub mod logging;
+mod logging;
 pub mod net;
 pub mod netfilter;
 pub mod netlink;
 pub mod routing;
 pub mod settings;
 pub mod state;
-pub mod sys;
+mod sys;
 pub mod trace;
 pub mod updown;
-pub mod words;
+mod words;
 
 #[cfg(test)]
 #[path = "../tests/support/property.rs"]

@@ -37,7 +37,7 @@ impl<T: Tables> Engine<'_, T> {
     ///
     /// # Errors
     /// If no change would be made just now.
-    pub fn close_owed(&mut self) -> Result<(), ApplyError> {
+    pub(crate) fn close_owed(&mut self) -> Result<(), ApplyError> {
         for owed in self.store.owed_downs()? {
             let Some(tunnel) = &owed.tunnel else { continue };
             let (closed, left) = self.try_close(tunnel);
@@ -103,10 +103,7 @@ impl<T: Tables> Engine<'_, T> {
     }
 
     /// The changes that remove these tunnels: one for each ruleset.
-    ///
-    /// # Errors
-    /// If the record cannot be read.
-    pub fn plan_tunnel_removal(&self, removed: Vec<(Ruleset, TunnelRecord)>) -> Result<Vec<Change>, ApplyError> {
+    pub(crate) fn plan_tunnel_removal(&self, removed: Vec<(Ruleset, TunnelRecord)>) -> Result<Vec<Change>, ApplyError> {
         let mut entries: BTreeMap<Ruleset, Vec<Record>> = BTreeMap::new();
         for (ruleset, record) in removed {
             if crosses(&record) {
@@ -130,7 +127,7 @@ impl<T: Tables> Engine<'_, T> {
     ///
     /// # Errors
     /// If it fails; the records of rules that are still installed stay then.
-    pub fn remove_tunnels(&mut self, changes: &[Change]) -> Result<(), ApplyError> {
+    pub(crate) fn remove_tunnels(&mut self, changes: &[Change]) -> Result<(), ApplyError> {
         let mut changes = changes.iter().cloned();
         changes.try_for_each(|change| self.carry_out_in_parts(change))
     }

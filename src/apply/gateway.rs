@@ -101,7 +101,7 @@ impl<T: Tables> Engine<'_, T> {
     ///
     /// # Errors
     /// If a record cannot be read, or settings conflict with a tunnel that is up.
-    pub fn plan_start(&self) -> Result<Vec<Change>, ApplyError> {
+    pub(crate) fn plan_start(&self) -> Result<Vec<Change>, ApplyError> {
         let wanted = self.desired_records()?;
         let changes = Ruleset::all_rulesets().map(|ruleset| {
             let wanted = wanted.get(&ruleset).map_or(&[][..], Vec::as_slice);
@@ -132,10 +132,7 @@ impl<T: Tables> Engine<'_, T> {
     }
 
     /// The changes that `stop` makes, apart from empty chains that it removes.
-    ///
-    /// # Errors
-    /// If a record cannot be read.
-    pub fn plan_stop(&self) -> Result<Vec<Change>, ApplyError> {
+    pub(crate) fn plan_stop(&self) -> Result<Vec<Change>, ApplyError> {
         self.plan_removal(|entry| matches!(entry, Record::Gateway(_)))
     }
 
@@ -144,7 +141,7 @@ impl<T: Tables> Engine<'_, T> {
     ///
     /// # Errors
     /// If a record cannot be read, or there is no iptables.
-    pub fn plan_stop_chains(&mut self) -> Result<Vec<(Ruleset, Vec<Section>)>, ApplyError> {
+    pub(crate) fn plan_stop_chains(&mut self) -> Result<Vec<(Ruleset, Vec<Section>)>, ApplyError> {
         let mut planned = Vec::new();
         for ruleset in self.default_rulesets()?.into_values() {
             let entries = self.store.entries(ruleset)?;
@@ -173,10 +170,7 @@ impl<T: Tables> Engine<'_, T> {
     }
 
     /// The changes that `unblock` makes.
-    ///
-    /// # Errors
-    /// If a record cannot be read.
-    pub fn plan_unblock(&self, blocked: &Blocked) -> Result<Vec<Change>, ApplyError> {
+    pub(crate) fn plan_unblock(&self, blocked: &Blocked) -> Result<Vec<Change>, ApplyError> {
         self.plan_removal(|entry| match entry {
             Record::ClearTextBlock(block) => blocked.includes_block(block),
             Record::Tunnel(_) | Record::Gateway(_) | Record::EspPeer(_) => false,
@@ -210,10 +204,7 @@ impl<T: Tables> Engine<'_, T> {
     }
 
     /// The number of records, by kind.
-    ///
-    /// # Errors
-    /// If a record cannot be read.
-    pub fn installed_records(&self) -> Result<InstalledRecords, ApplyError> {
+    pub(crate) fn installed_records(&self) -> Result<InstalledRecords, ApplyError> {
         let mut installed = InstalledRecords::default();
         for ruleset in Ruleset::all_rulesets() {
             for entry in self.store.entries(ruleset)? {
@@ -333,10 +324,7 @@ impl<T: Tables> Engine<'_, T> {
 
     /// Whether `start` changes what applies to all rules of a ruleset: the jumps' position, the
     /// mark bit, or the chain layout.
-    ///
-    /// # Errors
-    /// If the record cannot be read.
-    pub fn has_other_layout(&self, ruleset: Ruleset) -> Result<bool, ApplyError> {
+    pub(crate) fn has_other_layout(&self, ruleset: Ruleset) -> Result<bool, ApplyError> {
         Ok(self.installed(ruleset)? != self.as_set())
     }
 

@@ -17,8 +17,9 @@ mod restore;
 mod tunnel;
 
 pub use forget::note_down;
-pub use gateway::{Blocked, InstalledRecords, StartReport};
-pub use restore::Comparison;
+pub(crate) use gateway::InstalledRecords;
+pub use gateway::{Blocked, StartReport};
+pub(crate) use restore::Comparison;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -286,7 +287,7 @@ impl<'a, T: Tables> Engine<'a, T> {
 
     /// The connections with a `down` that still could not be executed, and why.
     #[must_use]
-    pub fn failed_owed_downs(&self) -> &[(ConnectionName, ApplyError)] {
+    pub(crate) fn failed_owed_downs(&self) -> &[(ConnectionName, ApplyError)] {
         &self.failed_owed_downs
     }
 

@@ -196,7 +196,7 @@ impl<T: Tables> Engine<'_, T> {
     ///
     /// # Errors
     /// If the plan fails its own check.
-    pub fn reconcile_sections(
+    pub(crate) fn reconcile_sections(
         &self,
         ruleset: Ruleset,
         comparison: &Comparison,

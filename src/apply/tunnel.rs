@@ -53,10 +53,7 @@ impl<T: Tables> Engine<'_, T> {
     }
 
     /// Opens the firewall for a tunnel as its `up` would have, which knew this.
-    ///
-    /// # Errors
-    /// As [`Engine::open_tunnel`].
-    pub fn open_late(&mut self, tunnel: &Tunnel, context: Context) -> Result<TunnelOutcome, ApplyError> {
+    pub(crate) fn open_late(&mut self, tunnel: &Tunnel, context: Context) -> Result<TunnelOutcome, ApplyError> {
         let own = std::mem::replace(&mut self.context, context);
         let opened = self.open_tunnel(tunnel);
         self.context = own;
@@ -92,7 +89,7 @@ impl<T: Tables> Engine<'_, T> {
     /// # Errors
     /// If the record cannot be read, there is no iptables, or the tunnel's settings conflict with
     /// the tunnel.
-    pub fn plan_open(&self, tunnel: &Tunnel) -> Result<Plan, ApplyError> {
+    pub(crate) fn plan_open(&self, tunnel: &Tunnel) -> Result<Plan, ApplyError> {
         let key = TunnelKey::from_tunnel(tunnel);
         let (ruleset, old, id) = self.find_or_place(tunnel, &key)?;
         let recovery = match tunnel.up_counting {
@@ -296,10 +293,7 @@ impl<T: Tables> Engine<'_, T> {
 
     /// The plan that closes the firewall for a tunnel; without changes if the tunnel is not
     /// recorded.
-    ///
-    /// # Errors
-    /// If the record cannot be read.
-    pub fn plan_close(&self, tunnel: &Tunnel) -> Result<Plan, ApplyError> {
+    pub(crate) fn plan_close(&self, tunnel: &Tunnel) -> Result<Plan, ApplyError> {
         let Some(Meant { ruleset, record, left }) = self.find_open(tunnel)? else {
             return self.plan_close_nothing(tunnel);
         };

@@ -16,8 +16,8 @@ mod settings_changes;
 mod start;
 mod status;
 
-pub use explain::{Directory, PacketQuery, PacketQueryError};
-pub use status::Colours;
+pub use explain::{Directory, PacketQuery};
+pub(crate) use status::Colours;
 
 use std::time::Duration;
 

@@ -12,7 +12,7 @@ use crate::net::{Family, Interface, Network, SaProtocol, Traffic};
 
 /// One call, as far as the firewall is concerned.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Call {
+pub(crate) struct Call {
     /// Who called.
     pub daemon: Daemon,
     /// What it said.

@@ -21,19 +21,19 @@ pub(crate) mod tunnel;
 mod variables;
 mod verb;
 
-pub use call::{
-    Call, ClientTranslation, Compression, FirewallAction, HostAccess, LogGroup, SaMatch, Scope, Spis, Tunnel,
-    UpCounting,
-};
-pub use captures::{CapturedCall, captured_calls};
-pub use error::{EnvError, QuotedValue};
-pub use kind::{Daemon, Libreswan};
-pub use names::{ConnectionName, PeerText};
+#[cfg(test)]
+pub(crate) use call::Spis;
+pub(crate) use call::{Call, ClientTranslation, Compression, LogGroup};
+pub use call::{FirewallAction, HostAccess, SaMatch, Scope, Tunnel, UpCounting};
+pub(crate) use captures::CapturedCall;
+pub use captures::captured_calls;
+pub(crate) use error::EnvError;
+pub(crate) use kind::{Daemon, Libreswan};
+pub use names::ConnectionName;
+pub(crate) use names::PeerText;
 pub use raw_env::RawEnv;
-pub use reader::read_call;
+pub(crate) use reader::read_call;
 #[cfg(test)]
 pub(crate) use variables::treatment;
 pub use variables::{Treatment, VARIABLES};
-pub use verb::{Operation, Verb};
-
-pub use crate::net::SaProtocol;
+pub(crate) use verb::{Operation, Verb};

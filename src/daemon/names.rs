@@ -4,7 +4,8 @@
 #[cfg(test)]
 mod tests;
 
-use std::fmt::{self, Write as _};
+use crate::net::text_type;
+use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
 
@@ -63,7 +64,7 @@ impl ConnectionName {
     /// part of `leftsubnets=` (`starterwhack.c`), `NAME#192.0.2.0/24` for a member of an
     /// opportunistic group (`foodgroups.c`).
     #[must_use]
-    pub fn configured(&self) -> Option<Self> {
+    pub(crate) fn configured(&self) -> Option<Self> {
         let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
         let part = self.0.rsplit_once('/').filter(|(_, part)| {
             let ends = part.split_once('x');
@@ -77,7 +78,7 @@ impl ConnectionName {
     /// that begin and end with a letter or digit. Runs of anything else become one `-`. Different
     /// names can have one slug.
     #[must_use]
-    pub fn slug(&self, most: usize) -> String {
+    pub(crate) fn slug(&self, most: usize) -> String {
         let mut slug = String::new();
         for character in self.characters() {
             let readable = character.is_ascii_alphanumeric() || "._".contains(character);
@@ -120,12 +121,6 @@ impl ConnectionName {
     }
 }
 
-impl fmt::Display for ConnectionName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
 impl TryFrom<String> for ConnectionName {
     type Error = Expected;
 
@@ -139,11 +134,7 @@ impl TryFrom<String> for ConnectionName {
     }
 }
 
-impl From<ConnectionName> for String {
-    fn from(name: ConnectionName) -> Self {
-        name.0
-    }
-}
+text_type!(ConnectionName);
 
 /// A text that the peer or its administrator chose: an identity or a user name. Can be empty.
 ///
@@ -195,7 +186,7 @@ impl PeerText {
 
     /// Whether more may have followed that is unknown.
     #[must_use]
-    pub fn is_cut(&self) -> bool {
+    pub(crate) fn is_cut(&self) -> bool {
         self.0.ends_with(CUT)
     }
 
@@ -203,12 +194,6 @@ impl PeerText {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
-    }
-}
-
-impl fmt::Display for PeerText {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
     }
 }
 
@@ -223,11 +208,7 @@ impl TryFrom<String> for PeerText {
     }
 }
 
-impl From<PeerText> for String {
-    fn from(text: PeerText) -> Self {
-        text.0
-    }
-}
+text_type!(PeerText);
 
 /// Printable ASCII as it is, other bytes and the backslash as `\xNN`.
 fn escaped_text(raw: &[u8]) -> String {

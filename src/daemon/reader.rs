@@ -14,7 +14,7 @@ use super::verb::{Operation, Verb};
 ///
 /// If `PLUTO_VERB` is missing or unknown, or a variable that the verb needs is missing, malformed
 /// or contradicts another. The error names it. Verbs that need no action are not parsed further.
-pub fn read_call(raw_env: &RawEnv) -> Result<Call, EnvError> {
+pub(crate) fn read_call(raw_env: &RawEnv) -> Result<Call, EnvError> {
     let env = EnvReader::new(raw_env);
     let verb: Verb = env_reader::parse("PLUTO_VERB", env.required_text("PLUTO_VERB")?)?;
     let daemon = match detect(env) {

@@ -138,7 +138,7 @@ impl Verb {
     /// Whether the stock scripts of libreswan give the exit status of their route: they do in the
     /// branches with `-v6`.
     #[must_use]
-    pub fn tells_of_routes(&self) -> bool {
+    pub(crate) fn tells_of_routes(&self) -> bool {
         self.asks(Operation::Route) && self.suffix == Suffix::V6
     }
 

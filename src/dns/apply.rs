@@ -42,7 +42,7 @@ enum CommandResult {
 /// Records what a call asks of the resolver; [`work_on_requests`] carries it out. Returns what was
 /// left out, and what went wrong.
 #[must_use]
-pub fn add_request(action: &ResolverAction, store: &Store, daemon: Option<DaemonProcess>) -> Vec<DnsError> {
+pub(crate) fn add_request(action: &ResolverAction, store: &Store, daemon: Option<DaemonProcess>) -> Vec<DnsError> {
     let mut errors: Vec<_> = action.faults.iter().cloned().map(DnsError::LeftOut).collect();
     let resolver = store.resolver();
     // Without a record there is nothing to restore.
@@ -60,13 +60,13 @@ pub fn add_request(action: &ResolverAction, store: &Store, daemon: Option<Daemon
 
 /// Notifies NetworkManager's service as the call requests. Returns the error, if there is one.
 #[must_use]
-pub fn notify(action: &ResolverAction, system: &System) -> Option<DnsError> {
+pub(crate) fn notify(action: &ResolverAction, system: &System) -> Option<DnsError> {
     notice::send_notice(action.notice.as_ref()?, system).err()
 }
 
 /// Whether something is left to do that no call has to ask for.
 #[must_use]
-pub fn needs_attention(store: &Store, system: &System) -> bool {
+pub(crate) fn needs_attention(store: &Store, system: &System) -> bool {
     let resolver = store.resolver();
     // A record that cannot be read is reported at the next request.
     let knows_less = || {
@@ -90,7 +90,7 @@ fn has_lost_forwards(record: &ResolverRecord, system: &System) -> bool {
 /// that have exited, except those in `kept`. The firewall's lock need not be held. Returns the
 /// errors.
 #[must_use]
-pub fn work_on_requests(store: &Store, system: &System, kept: &BTreeSet<DaemonProcess>) -> Vec<DnsError> {
+pub(crate) fn work_on_requests(store: &Store, system: &System, kept: &BTreeSet<DaemonProcess>) -> Vec<DnsError> {
     if !needs_attention(store, system) {
         return Vec::new();
     }
@@ -99,7 +99,7 @@ pub fn work_on_requests(store: &Store, system: &System, kept: &BTreeSet<DaemonPr
 
 /// Restores everything, even if it has users. Returns the errors.
 #[must_use]
-pub fn give_back_all(store: &Store, system: &System) -> Vec<DnsError> {
+pub(crate) fn give_back_all(store: &Store, system: &System) -> Vec<DnsError> {
     if !store.resolver().is_in_use() {
         return Vec::new();
     }

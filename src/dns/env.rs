@@ -31,7 +31,7 @@ pub struct ResolverAction {
 impl ResolverAction {
     /// Whether name servers are to be removed, which must happen even if everything else fails.
     #[must_use]
-    pub fn gives_back(&self) -> bool {
+    pub(crate) fn gives_back(&self) -> bool {
         let names = self.names.iter().any(|names| names.request == DnsRequest::GiveBack);
         names || self.notice.iter().any(|notice| notice.reason == NmReason::Disconnect)
     }

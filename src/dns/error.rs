@@ -9,7 +9,7 @@ use crate::sys::process::ProcessError;
 
 /// Why something that the resolver was asked for is not done. One line for the log.
 #[derive(Debug, thiserror::Error)]
-pub enum DnsError {
+pub(crate) enum DnsError {
     /// What the peer offers is not understood, and left out.
     #[error("ignored: {0}")]
     LeftOut(EnvError),

@@ -19,29 +19,27 @@ mod domain;
 mod env;
 mod error;
 mod notice;
-pub mod plan;
+pub(crate) mod plan;
 mod preview;
 mod record;
 mod report;
-pub mod resolv_conf_file;
+pub(crate) mod resolv_conf_file;
 mod resolvconf;
 mod system;
 #[cfg(test)]
 mod tests;
 
-pub use apply::{add_request, give_back_all, needs_attention, notify, work_on_requests};
-pub use domain::Domain;
+pub(crate) use apply::{add_request, give_back_all, needs_attention, notify, work_on_requests};
+pub(crate) use domain::Domain;
+pub(crate) use env::ResolverAction;
 pub(crate) use env::read_resolver;
-pub use env::{
-    DnsConfig, DnsMeans, DnsRequest, NameService, NmNotice, NmReason, NmService, ResolverAction, ResolverUser,
-};
-pub use error::DnsError;
-pub use plan::{DnsNames, ResolverCommand, ResolverProgram};
-pub use preview::preview;
-pub use record::{
-    Confirmation, FileCopies, FileIdentity, LinkRecord, LinkSettings, LinkWord, NameServerMeans, NameUser, ProcessRun,
-    ResolverRecord, ResolverRequest, ResolverStore,
-};
-pub use report::report;
-pub use resolvconf::{Author, Content, author, content, merge_users, without_ours};
-pub use system::System;
+#[cfg(test)]
+pub(crate) use env::{DnsConfig, DnsMeans, DnsRequest, NmReason, NmService};
+pub(crate) use error::DnsError;
+pub use plan::DnsNames;
+pub(crate) use preview::preview;
+pub use record::ResolverRecord;
+pub(crate) use record::{NameServerMeans, NameUser};
+pub(crate) use report::report;
+pub use resolvconf::{Author, author, merge_users};
+pub(crate) use system::System;

@@ -20,7 +20,7 @@ pub struct DnsNames {
 
 /// A program that configures a resolver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ResolverProgram {
+pub(crate) enum ResolverProgram {
     /// unbound's.
     UnboundControl,
     /// systemd-resolved's.
@@ -34,7 +34,7 @@ pub enum ResolverProgram {
 impl ResolverProgram {
     /// The name of its file.
     #[must_use]
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::UnboundControl => "unbound-control",
             Self::Resolvectl => "resolvectl",
@@ -46,7 +46,7 @@ impl ResolverProgram {
 
 /// A program with its arguments.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ResolverCommand {
+pub(crate) struct ResolverCommand {
     /// The program.
     pub program: ResolverProgram,
     /// Its arguments, all of which come out of closed alphabets.
@@ -66,7 +66,7 @@ impl fmt::Display for ResolverCommand {
 
 /// What those users have who go by `resolv.conf`, in the order in which they came.
 #[must_use]
-pub fn in_file(users: &[NameUser]) -> Vec<DnsNames> {
+pub(crate) fn in_file(users: &[NameUser]) -> Vec<DnsNames> {
     let by_file = users.iter().filter(|user| user.by == NameServerMeans::File);
     by_file.map(dns_names).collect()
 }
@@ -74,7 +74,7 @@ pub fn in_file(users: &[NameUser]) -> Vec<DnsNames> {
 /// Where unbound is to ask about which domain. Of two users with one domain the later one's name
 /// servers are asked.
 #[must_use]
-pub fn forwards(users: &[NameUser]) -> BTreeMap<Domain, Vec<IpAddr>> {
+pub(crate) fn forwards(users: &[NameUser]) -> BTreeMap<Domain, Vec<IpAddr>> {
     let by_unbound = users.iter().filter(|user| user.by == NameServerMeans::Unbound);
     by_unbound
         .flat_map(|user| user.domains.iter().map(|domain| (domain.clone(), user.servers.clone())))
@@ -84,7 +84,7 @@ pub fn forwards(users: &[NameUser]) -> BTreeMap<Domain, Vec<IpAddr>> {
 /// The desired settings of each link in systemd-resolved: those of all its users, the latest one's
 /// first.
 #[must_use]
-pub fn links(users: &[NameUser]) -> BTreeMap<Interface, DnsNames> {
+pub(crate) fn links(users: &[NameUser]) -> BTreeMap<Interface, DnsNames> {
     let mut links: BTreeMap<Interface, DnsNames> = BTreeMap::new();
     for user in users.iter().rev() {
         let interface = match &user.by {
@@ -115,7 +115,7 @@ fn add_missing<T: Clone + PartialEq>(list: &mut Vec<T>, more: &[T]) {
 
 /// The commands to unbound for one domain.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Forward {
+pub(crate) struct Forward {
     /// The domain.
     pub domain: Domain,
     /// The command that must succeed.
@@ -127,7 +127,7 @@ pub struct Forward {
 /// The commands that change unbound's forward zones from the present to the desired ones, and at
 /// the end make it send pending queries again.
 #[must_use]
-pub fn forwards_to_change(
+pub(crate) fn forwards_to_change(
     wanted: &BTreeMap<Domain, Vec<IpAddr>>,
     held: &BTreeMap<Domain, Vec<IpAddr>>,
 ) -> (Vec<Forward>, Option<ResolverCommand>) {
@@ -159,7 +159,7 @@ pub fn forwards_to_change(
 
 /// The commands that set a link. Settings that no user wants stay as before the first user.
 #[must_use]
-pub fn link_commands(interface: &Interface, wanted: &DnsNames, held: &LinkRecord) -> Vec<ResolverCommand> {
+pub(crate) fn link_commands(interface: &Interface, wanted: &DnsNames, held: &LinkRecord) -> Vec<ResolverCommand> {
     let mut commands = Vec::new();
     let is_unsure = held.confirmation == Confirmation::Unconfirmed;
     if wanted.servers != held.servers || is_unsure {
@@ -195,7 +195,7 @@ fn link_command(
 
 /// The command that shows a link's settings.
 #[must_use]
-pub fn link_question(what: &str, interface: &Interface) -> ResolverCommand {
+pub(crate) fn link_question(what: &str, interface: &Interface) -> ResolverCommand {
     ResolverCommand {
         program: ResolverProgram::Resolvectl,
         arguments: vec![what.to_owned(), interface.to_string()],

@@ -16,7 +16,7 @@ use crate::state::Store;
 
 /// What a call would do, as lines; empty if nothing.
 #[must_use]
-pub fn preview(action: &ResolverAction, store: &Store, system: &System) -> String {
+pub(crate) fn preview(action: &ResolverAction, store: &Store, system: &System) -> String {
     let mut text = String::new();
     let mut errors: Vec<_> = action.faults.iter().cloned().map(DnsError::LeftOut).collect();
     if let Some(names) = &action.names {

@@ -5,8 +5,8 @@
 //! waits for that lock, and the holder of the lock executes all requests. So a call that does not
 //! get the lock in time loses nothing.
 
+use crate::net::text_type;
 use std::collections::BTreeMap;
-use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -218,25 +218,7 @@ impl FromStr for LinkWord {
     }
 }
 
-impl fmt::Display for LinkWord {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl TryFrom<String> for LinkWord {
-    type Error = Expected;
-
-    fn try_from(text: String) -> Result<Self, Expected> {
-        text.parse()
-    }
-}
-
-impl From<LinkWord> for String {
-    fn from(word: LinkWord) -> Self {
-        word.0
-    }
-}
+text_type!(LinkWord, parsed);
 
 impl Store {
     /// The record of name servers, read-only.
@@ -265,7 +247,7 @@ impl ResolverStore {
     ///
     /// # Errors
     /// If the lock is held by another until `deadline`, or cannot be opened.
-    pub fn locked(self, deadline: Instant) -> Result<Option<Self>, RecordError> {
+    pub(crate) fn locked(self, deadline: Instant) -> Result<Option<Self>, RecordError> {
         let lock = Lock::acquire_existing(&self.folder, deadline)?;
         Ok(lock.map(|lock| Self {
             folder: self.folder,
@@ -275,16 +257,13 @@ impl ResolverStore {
 
     /// Whether there is a record.
     #[must_use]
-    pub fn is_in_use(&self) -> bool {
+    pub(crate) fn is_in_use(&self) -> bool {
         self.folder.exists()
     }
 
     /// Whether there is work: a request waits, a call died before it was complete, a change is not
     /// confirmed, or a daemon exited and left its users.
-    ///
-    /// # Errors
-    /// If the record is there and cannot be read.
-    pub fn needs_attention(&self) -> Result<bool, RecordError> {
+    pub(crate) fn needs_attention(&self) -> Result<bool, RecordError> {
         if !self.is_in_use() {
             return Ok(false);
         }
@@ -297,15 +276,12 @@ impl ResolverStore {
 
     /// Whether a change is incomplete or not confirmed.
     #[must_use]
-    pub fn is_pending(&self) -> bool {
+    pub(crate) fn is_pending(&self) -> bool {
         self.file_path("pending").exists()
     }
 
     /// The state; the default, without users, if there is no record.
-    ///
-    /// # Errors
-    /// If the record cannot be read.
-    pub fn read_state(&self) -> Result<ResolverRecord, RecordError> {
+    pub(crate) fn read_state(&self) -> Result<ResolverRecord, RecordError> {
         let found = absent_is_none(file::read_json(&self.file_path("state")))?;
         Ok(found.unwrap_or_default())
     }
@@ -314,7 +290,7 @@ impl ResolverStore {
     ///
     /// # Errors
     /// If it cannot be written: then the request is lost.
-    pub fn add_request(&self, request: &ResolverRequest) -> Result<(), RecordError> {
+    pub(crate) fn add_request(&self, request: &ResolverRequest) -> Result<(), RecordError> {
         let asked = self.write_request(request);
         if asked.is_err() {
             // On a full file system: empty folders would keep the record from being removed.
@@ -366,10 +342,7 @@ impl ResolverStore {
     }
 
     /// The names of the requests, in order.
-    ///
-    /// # Errors
-    /// If the folder cannot be listed.
-    pub fn request_names(&self) -> Result<Vec<String>, RecordError> {
+    pub(crate) fn request_names(&self) -> Result<Vec<String>, RecordError> {
         let mut names: Vec<_> = file::file_names(&self.file_path(REQUESTS))?.collect::<Result<_, _>>()?;
         names.retain(|name| !name.ends_with(NEW));
         names.sort();
@@ -388,15 +361,12 @@ impl ResolverStore {
     ///
     /// # Errors
     /// If it cannot be removed; it is executed once more then.
-    pub fn remove_request(&self, name: &str) -> Result<(), RecordError> {
+    pub(crate) fn remove_request(&self, name: &str) -> Result<(), RecordError> {
         file::remove(&self.file_path(REQUESTS).join(name))
     }
 
     /// Writes the state that is to be reached, before anything is changed.
-    ///
-    /// # Errors
-    /// If it cannot be written.
-    pub fn begin_change(&self, record: &ResolverRecord) -> Result<(), RecordError> {
+    pub(crate) fn begin_change(&self, record: &ResolverRecord) -> Result<(), RecordError> {
         file::create_empty(&self.file_path("pending"))?;
         self.write_state(record)
     }
@@ -405,7 +375,7 @@ impl ResolverStore {
     ///
     /// # Errors
     /// If it cannot be written; the old state stays then.
-    pub fn write_state(&self, record: &ResolverRecord) -> Result<(), RecordError> {
+    pub(crate) fn write_state(&self, record: &ResolverRecord) -> Result<(), RecordError> {
         self.replace_file("state", |path| file::write_json(path, record))
     }
 
@@ -413,7 +383,7 @@ impl ResolverStore {
     ///
     /// # Errors
     /// If a file cannot be changed; the next call tries again.
-    pub fn clear_journal(&self, record: &ResolverRecord) -> Result<(), RecordError> {
+    pub(crate) fn clear_journal(&self, record: &ResolverRecord) -> Result<(), RecordError> {
         match record.is_empty() {
             true => file::remove(&self.file_path("state"))?,
             false => self.write_state(record)?,
@@ -424,10 +394,7 @@ impl ResolverStore {
     /// Removes the folder, and the lock with it, if there is neither a user nor a request.
     ///
     /// File by file, because a call may write a request at any time.
-    ///
-    /// # Errors
-    /// If a file cannot be removed.
-    pub fn remove_if_unused(&self) -> Result<(), RecordError> {
+    pub(crate) fn remove_if_unused(&self) -> Result<(), RecordError> {
         if self.is_pending() || !self.read_state()?.is_empty() || !self.request_names()?.is_empty() {
             return Ok(());
         }
@@ -459,7 +426,7 @@ impl ResolverStore {
     ///
     /// # Errors
     /// If it cannot be written; the old copy stays then.
-    pub fn keep_original(&self, content: &[u8]) -> Result<(), RecordError> {
+    pub(crate) fn keep_original(&self, content: &[u8]) -> Result<(), RecordError> {
         self.replace_file(ORIGINAL, |path| file::write_bytes(path, content))
     }
 
@@ -467,31 +434,22 @@ impl ResolverStore {
     ///
     /// # Errors
     /// If it cannot be written; the old copy stays then.
-    pub fn keep_written(&self, content: &[u8]) -> Result<(), RecordError> {
+    pub(crate) fn keep_written(&self, content: &[u8]) -> Result<(), RecordError> {
         self.replace_file(WRITTEN, |path| file::write_bytes(path, content))
     }
 
     /// Keeps what the file is about to hold.
-    ///
-    /// # Errors
-    /// If it cannot be written.
-    pub fn keep_next(&self, content: &[u8]) -> Result<(), RecordError> {
+    pub(crate) fn keep_next(&self, content: &[u8]) -> Result<(), RecordError> {
         self.replace_file(NEXT, |path| file::write_bytes(path, content))
     }
 
     /// The file has been read again, and holds what was about to be written.
-    ///
-    /// # Errors
-    /// If the copies cannot be changed.
-    pub fn drop_journal(&self) -> Result<(), RecordError> {
+    pub(crate) fn drop_journal(&self) -> Result<(), RecordError> {
         file::rename(&self.file_path(NEXT), &self.file_path(WRITTEN))
     }
 
     /// Removes the copies: this program no longer changes the file.
-    ///
-    /// # Errors
-    /// If one of them cannot be removed.
-    pub fn forget_copies(&self) -> Result<(), RecordError> {
+    pub(crate) fn forget_copies(&self) -> Result<(), RecordError> {
         [ORIGINAL, WRITTEN, NEXT]
             .into_iter()
             .try_for_each(|name| file::remove(&self.file_path(name)))

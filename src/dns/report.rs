@@ -5,10 +5,7 @@ use super::resolv_conf_file;
 use crate::state::{RecordError, Store};
 
 /// The recorded users, and the problems, one line each.
-///
-/// # Errors
-/// If the record is there and cannot be read.
-pub fn report(store: &Store) -> Result<(Vec<NameUser>, Vec<String>), RecordError> {
+pub(crate) fn report(store: &Store) -> Result<(Vec<NameUser>, Vec<String>), RecordError> {
     let resolver = store.resolver();
     if !resolver.is_in_use() {
         return Ok((Vec::new(), Vec::new()));

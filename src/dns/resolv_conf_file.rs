@@ -22,7 +22,7 @@ const LARGEST: u64 = 1 << 20;
 
 /// What is at `/etc/resolv.conf`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ResolvConfKind {
+pub(crate) enum ResolvConfKind {
     /// A file that can be changed, by its path without symbolic links.
     Plain(PathBuf),
     /// A file that only systemd-resolved may write.
@@ -36,7 +36,7 @@ pub enum ResolvConfKind {
 ///
 /// # Errors
 /// If a link cannot be read, or leads nowhere.
-pub fn locate(root: &Path) -> Result<ResolvConfKind, DnsError> {
+pub(crate) fn locate(root: &Path) -> Result<ResolvConfKind, DnsError> {
     let named = root.join(RESOLV_CONF);
     let mut path = named.clone();
     for _ in 0..LINKS {
@@ -70,7 +70,7 @@ fn file_kind(root: &Path, path: &Path) -> ResolvConfKind {
 
 /// Whether systemd-resolved listens.
 #[must_use]
-pub fn resolved_listens(root: &Path) -> bool {
+pub(crate) fn resolved_listens(root: &Path) -> bool {
     root.join("run/systemd/resolve/io.systemd.Resolve").exists()
 }
 
@@ -78,7 +78,7 @@ pub fn resolved_listens(root: &Path) -> bool {
 ///
 /// # Errors
 /// If it cannot be read, or is no plain file, or beyond all measure.
-pub fn read_resolv_conf(path: &Path) -> Result<Vec<u8>, DnsError> {
+pub(crate) fn read_resolv_conf(path: &Path) -> Result<Vec<u8>, DnsError> {
     read_plain(path, LARGEST).map_err(|error| match error.kind() == io::ErrorKind::FileTooLarge {
         true => unfit(path, "larger than 1 MiB"),
         false => DnsError::io(path, "read", error),
@@ -86,10 +86,7 @@ pub fn read_resolv_conf(path: &Path) -> Result<Vec<u8>, DnsError> {
 }
 
 /// Which file is at a path.
-///
-/// # Errors
-/// If it cannot be looked at.
-pub fn identify(path: &Path) -> Result<FileIdentity, DnsError> {
+pub(crate) fn identify(path: &Path) -> Result<FileIdentity, DnsError> {
     let look = |path: &Path| fs::symlink_metadata(path).map_err(|error| DnsError::io(path, "examine it", error));
     let file = look(path)?;
     Ok(FileIdentity {
@@ -101,10 +98,7 @@ pub fn identify(path: &Path) -> Result<FileIdentity, DnsError> {
 
 /// Whether a path leads to the file that was changed there. In the mount namespace where it was
 /// changed it does, even if the file was replaced; in another one only if it is the same file.
-///
-/// # Errors
-/// If that cannot be found out.
-pub fn leads_to(path: &Path, changed: FileIdentity) -> Result<bool, DnsError> {
+pub(crate) fn leads_to(path: &Path, changed: FileIdentity) -> Result<bool, DnsError> {
     if mount_namespace()? == changed.mount_namespace {
         return Ok(true);
     }
@@ -134,7 +128,7 @@ fn unfit(path: &Path, what: &'static str) -> DnsError {
 ///
 /// # Errors
 /// If it cannot be written; the old content is restored then, if possible.
-pub fn overwrite(path: &Path, content: &[u8]) -> Result<(), DnsError> {
+pub(crate) fn overwrite(path: &Path, content: &[u8]) -> Result<(), DnsError> {
     let failed = |error| DnsError::io(path, "write", error);
     let before = read_resolv_conf(path)?;
     let metadata = fs::symlink_metadata(path).map_err(failed)?;
@@ -158,7 +152,7 @@ pub fn overwrite(path: &Path, content: &[u8]) -> Result<(), DnsError> {
 /// The content padded with empty lines, so that it hides all of the longer content that it
 /// overwrites until the file is truncated.
 #[must_use]
-pub fn padded(content: &[u8], length: usize) -> Vec<u8> {
+pub(crate) fn padded(content: &[u8], length: usize) -> Vec<u8> {
     let mut padded = content.to_vec();
     padded.resize(content.len().max(length), b'\n');
     padded

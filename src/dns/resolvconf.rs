@@ -134,7 +134,7 @@ fn line_words(line: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 /// Whose content a file has that was taken over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Content {
+pub(crate) enum Content {
     /// What this program wrote, byte for byte; or the part of it that a call that died had written.
     Ours,
     /// This program's content, edited: some of this program's lines are in it.
@@ -146,7 +146,7 @@ pub enum Content {
 /// Decides whose content a file has. This program's first line alone proves nothing: editors keep
 /// it.
 #[must_use]
-pub fn content(current: &[u8], copies: &FileCopies) -> Content {
+pub(crate) fn content(current: &[u8], copies: &FileCopies) -> Content {
     let FileCopies { written, next, .. } = copies;
     let Some(written) = written else {
         // An older version kept no copy of what it wrote.
@@ -178,7 +178,7 @@ fn is_torn(current: &[u8], next: &[u8], before: &[u8]) -> bool {
 
 /// An edited file without this program's lines: the content for the time after the last user.
 #[must_use]
-pub fn without_ours(current: &[u8], copies: &FileCopies) -> Vec<u8> {
+pub(crate) fn without_ours(current: &[u8], copies: &FileCopies) -> Vec<u8> {
     let additions = Additions::between_copies(copies);
     let lines = current.split(|byte| *byte == b'\n');
     let kept: Vec<_> = lines.filter_map(|line| additions.line_without(line)).collect();

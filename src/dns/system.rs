@@ -24,7 +24,7 @@ const FIRST_USER: u32 = 1000;
 
 /// The machine.
 #[derive(Debug, Clone)]
-pub struct System {
+pub(crate) struct System {
     /// What its files are below: `/`.
     pub root: PathBuf,
     /// Where its programs are; empty for the usual places.

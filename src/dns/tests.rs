@@ -139,7 +139,7 @@ fn nobody() -> Vec<String> {
     Vec::new()
 }
 
-/// A daemon that runs no more.
+/// A daemon that has exited.
 fn dead_daemon() -> DaemonProcess {
     DaemonProcess {
         pid: 0x7fff_fff0,
@@ -564,8 +564,8 @@ fn another_mount_namespace_leaves_a_file_that_was_not_changed_there() {
 fn what_is_asked_while_another_call_works_is_done_by_the_next_one() {
     let machine = Machine::new(HOME);
     assert_eq!(machine.up(1), nobody());
-    let far = Instant::now() + Duration::from_secs(5);
-    let held = machine.peek().resolver().locked(far).unwrap().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(5);
+    let held = machine.peek().resolver().locked(deadline).unwrap().unwrap();
     let system = System {
         deadline: Instant::now() + Duration::from_millis(50),
         ..machine.system()

@@ -99,7 +99,7 @@ pub(crate) fn only_beside_tunnels(unencrypted: Direction) -> ChainName {
 }
 
 /// The chain that a built-in chain jumps to.
-pub fn base_chain(built_in: BuiltIn) -> ChainName {
+pub(crate) fn base_chain(built_in: BuiltIn) -> ChainName {
     ChainName::literal(match built_in {
         BuiltIn::Input => "PLUTO-INPUT",
         BuiltIn::Forward => "PLUTO-FORWARD",

@@ -10,7 +10,7 @@ use crate::netfilter::{Direction, Match, Rule, RulePosition, Target};
 
 /// Whether two networks can be blocked from talking unencrypted: any two that differ.
 #[must_use]
-pub fn can_block_clear_text(local: &Network, remote: &Network) -> bool {
+pub(crate) fn can_block_clear_text(local: &Network, remote: &Network) -> bool {
     local != remote
 }
 
@@ -18,7 +18,7 @@ pub fn can_block_clear_text(local: &Network, remote: &Network) -> bool {
 /// address, from which only the gateway sends, and only while the tunnel is up. Packets that leave
 /// without the tunnel have another source.
 #[must_use]
-pub fn block_has_no_effect(tunnel: &Tunnel) -> bool {
+pub(crate) fn block_has_no_effect(tunnel: &Tunnel) -> bool {
     let address = tunnel.local_client.first();
     let is_virtual = tunnel.local_client.is_host(address) && tunnel.source_addresses.contains(&address);
     is_virtual && !is_restrictive(&Match::Destination(tunnel.remote_client))
@@ -31,7 +31,7 @@ pub fn block_has_no_effect(tunnel: &Tunnel) -> bool {
 /// interface, which the chains before the blocks except. Where the local network is a part of the
 /// remote one, as of 0.0.0.0/0, packets that stay within it are not blocked.
 #[must_use]
-pub fn clear_text_block(id: &TunnelId, local: &Network, remote: &Network, bypass: &[IpNet]) -> TunnelRules {
+pub(crate) fn clear_text_block(id: &TunnelId, local: &Network, remote: &Network, bypass: &[IpNet]) -> TunnelRules {
     let mut tunnel_rules = TunnelRules::new(Some(block_order(id, local, remote)), None);
     tunnel_rules.optional.extend([
         OptionalChains::Unencrypted,
@@ -77,7 +77,7 @@ pub fn clear_text_block(id: &TunnelId, local: &Network, remote: &Network, bypass
 
 /// The position of a blocked pair's rules among those of others.
 #[must_use]
-pub fn block_order(id: &TunnelId, local: &Network, remote: &Network) -> TunnelOrder {
+pub(crate) fn block_order(id: &TunnelId, local: &Network, remote: &Network) -> TunnelOrder {
     TunnelOrder::new(id, remote, local, &Traffic::Any)
 }
 

@@ -134,7 +134,7 @@ impl DesiredState {
 
     /// The same for a move to `place = "own"`, with the administrator's jumps.
     #[must_use]
-    pub fn with_user_jumps(self, user_jumps: BTreeMap<BuiltIn, usize>) -> Self {
+    pub(crate) fn with_user_jumps(self, user_jumps: BTreeMap<BuiltIn, usize>) -> Self {
         Self { user_jumps, ..self }
     }
 
@@ -183,13 +183,13 @@ impl DesiredState {
 
     /// Whether a table needs to be led to.
     #[must_use]
-    pub fn needs_table(&self, table: Table) -> bool {
+    pub(crate) fn needs_table(&self, table: Table) -> bool {
         self.tables.get(&table).is_some_and(|chains| !chains.is_empty())
     }
 
     /// A chain, if it is desired.
     #[must_use]
-    pub fn desired_chain(&self, table: Table, name: &ChainName) -> Option<&DesiredChain> {
+    pub(crate) fn desired_chain(&self, table: Table, name: &ChainName) -> Option<&DesiredChain> {
         self.tables.get(&table)?.get(name)
     }
 }

@@ -16,7 +16,7 @@ use crate::netfilter::{ChainName, LONGEST_CHAIN_NAME, PREFIX, Rule, Table, short
 
 /// How many bits shorter a bucket's prefix is than the tunnel's network: 6, so that a bucket covers
 /// 64 networks of that size.
-pub const BUCKET_BITS: u8 = 6;
+pub(crate) const BUCKET_BITS: u8 = 6;
 
 /// The precedence of a path's buckets, whatever their networks. The order matters for security: the
 /// buckets of each precedence come before those of the next.
@@ -56,7 +56,7 @@ impl Precedence {
 }
 
 /// What the record calls the folder of interfaces.
-pub const INTERFACES: &str = "device";
+pub(crate) const INTERFACES: &str = "device";
 
 /// A bucket: the tunnels of one path whose remote networks have a common prefix.
 ///
@@ -107,7 +107,7 @@ impl DispatchBucket {
     /// Whether its rules are those of its members, in their order. Those of ESP's peers are not:
     /// two tunnels can have one peer.
     #[must_use]
-    pub fn is_ordered(&self) -> bool {
+    pub(crate) fn is_ordered(&self) -> bool {
         self.path != PacketPath::EspPeer
     }
 
@@ -229,7 +229,7 @@ impl SharedChains {
     /// Whether it is the base that one of these parts needs. All of them need that of the filter
     /// table.
     #[must_use]
-    pub fn is_base_of_any(&self, parts: &BTreeSet<Self>) -> bool {
+    pub(crate) fn is_base_of_any(&self, parts: &BTreeSet<Self>) -> bool {
         match self {
             Self::Base(Table::Filter) => !parts.is_empty(),
             Self::Base(table) => parts.iter().any(|part| part.table() == *table),
@@ -239,7 +239,7 @@ impl SharedChains {
 
     /// The bucket that it is.
     #[must_use]
-    pub fn as_bucket(&self) -> Option<DispatchBucket> {
+    pub(crate) fn as_bucket(&self) -> Option<DispatchBucket> {
         match self {
             Self::Bucket(bucket) => Some(*bucket),
             Self::Base(_) | Self::Interfaces | Self::Wildcard(..) | Self::Interface(_) | Self::Optional(_) => None,
@@ -253,7 +253,7 @@ impl SharedChains {
             Self::Base(table) => base_chains::table_base(*table, jump_config),
             Self::Interfaces => base_chains::interfaces(jump_config.mark),
             Self::Wildcard(table, class) => base_chains::wildcard(*table, class, jump_config.mark),
-            Self::Interface(device) => base_chains::interface(device),
+            Self::Interface(interface) => base_chains::interface(interface),
             Self::Bucket(bucket) => base_chains::bucket(bucket),
             Self::Optional(part) => base_chains::optional_chains(part, jump_config),
         }

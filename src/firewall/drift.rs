@@ -99,7 +99,7 @@ impl fmt::Display for Drift {
 
 /// What repairs a difference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DriftRemedy<'a> {
+pub(crate) enum DriftRemedy<'a> {
     /// `restore`, which installs what is missing, and deletes or moves what should not be there.
     Restore,
     /// `start`, or the next call: the rules are written again in the present layout.
@@ -112,7 +112,7 @@ pub enum DriftRemedy<'a> {
 impl Drift {
     /// Whether `restore` can fix it without the administrator.
     #[must_use]
-    pub fn is_repairable(&self) -> bool {
+    pub(crate) fn is_repairable(&self) -> bool {
         !matches!(self.kind.remedy(), DriftRemedy::UserJump(..))
     }
 }
@@ -120,7 +120,7 @@ impl Drift {
 impl DriftKind {
     /// What repairs it.
     #[must_use]
-    pub fn remedy(&self) -> DriftRemedy<'_> {
+    pub(crate) fn remedy(&self) -> DriftRemedy<'_> {
         match self {
             Self::OlderLayout => DriftRemedy::Rewrite,
             Self::NoUserJump(chain, holder) => DriftRemedy::UserJump(chain, holder.as_deref()),
@@ -284,7 +284,7 @@ fn chain_drift(name: &ChainName, chain: &DesiredChain, matched: &MatchedRules<'_
 #[derive(Debug)]
 pub(super) struct MatchedRules<'s> {
     lines: &'s [SavedRule],
-    /// For each line the number of its rule, as [`WantedChain::rules`] counts.
+    /// For each line the number of its rule, as [`DesiredChain::rules`] counts.
     rules: Vec<Option<usize>>,
     /// The rules that no line is.
     pub(super) missing: Vec<Rule>,

@@ -30,7 +30,7 @@ use crate::settings::{Esp, Gateway, IcmpFilter, Ike, IpsecOnlyScope, JumpPlace, 
 /// Decides the rules that `start` installs for a family; `None` if no setting concerns it and no
 /// jump of the administrator's needs the chains.
 #[must_use]
-pub fn gateway_rules(gateway: &Gateway, family: Family) -> Option<TunnelRules> {
+pub(crate) fn gateway_rules(gateway: &Gateway, family: Family) -> Option<TunnelRules> {
     let part = GatewayRules { gateway, family };
     let mut tunnel_rules = TunnelRules::new(None, None);
     for path in [GatewayPath::In, GatewayPath::Out, GatewayPath::Forward] {
@@ -65,7 +65,7 @@ pub fn gateway_rules(gateway: &Gateway, family: Family) -> Option<TunnelRules> {
 /// The key of `[gateway]` that a rule is there for: the one that brings it when it is set alone.
 /// None, if none of these settings does.
 #[must_use]
-pub fn gateway_key(gateway: &Gateway, family: Family, chain: &ChainName, rule: &Rule) -> Option<&'static str> {
+pub(crate) fn gateway_key(gateway: &Gateway, family: Family, chain: &ChainName, rule: &Rule) -> Option<&'static str> {
     let Gateway {
         ike,
         esp,

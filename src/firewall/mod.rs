@@ -49,21 +49,30 @@ mod self_check;
 mod stages;
 mod tunnel;
 
-pub use base_chains::{JumpConfig, base_chain};
+pub use base_chains::JumpConfig;
+pub(crate) use base_chains::base_chain;
 pub use chain_fragment::ChainFragment;
 pub use change::{RulesetChange, transition};
-pub use clear_text_block::{block_has_no_effect, block_order, can_block_clear_text, clear_text_block};
+pub(crate) use clear_text_block::{block_has_no_effect, block_order, can_block_clear_text, clear_text_block};
 pub(crate) use desired_state::ChainRegion;
-pub use desired_state::{DesiredChain, DesiredState};
-pub use dispatch::{BUCKET_BITS, DispatchBucket, INTERFACES, OptionalChains, Precedence, SharedChains};
-pub use drift::{Drift, DriftKind, DriftRemedy, RuleProbe, detect_drift, rule_probes};
-pub use gateway::{gateway_key, gateway_rules};
-pub use ordered_change::Around;
-pub use reconcile::{Repair, reconcile, release_base_chains};
-pub use self_check::{PlanFault, plan_faults};
-pub use stages::in_stages;
+pub(crate) use desired_state::DesiredChain;
+pub use desired_state::DesiredState;
+pub use dispatch::{DispatchBucket, Precedence};
+pub(crate) use dispatch::{INTERFACES, OptionalChains, SharedChains};
+pub use drift::{Drift, detect_drift, rule_probes};
+pub(crate) use drift::{DriftKind, DriftRemedy, RuleProbe};
+pub(crate) use gateway::{gateway_key, gateway_rules};
+pub(crate) use ordered_change::Around;
+pub(crate) use reconcile::release_base_chains;
+pub use reconcile::{Repair, reconcile};
+pub(crate) use self_check::PlanFault;
+pub use self_check::plan_faults;
+pub(crate) use stages::in_stages;
 pub use tunnel::{
-    AllowedTraffic, BucketMember, FilterPath, MissingInterface, NatExemption, PacketPath, PolicyContext, PolicyError,
-    TunnelId, TunnelKey, TunnelOrder, TunnelRules, are_alike, can_move, esp_peer_rules, filter_paths, kept_sources,
-    may_have_become, tunnel_rules,
+    AllowedTraffic, NatExemption, PacketPath, PolicyContext, TunnelKey, TunnelRules, esp_peer_rules, filter_paths,
+    tunnel_rules,
+};
+pub(crate) use tunnel::{
+    BucketMember, MissingInterface, PolicyError, TunnelId, TunnelOrder, are_alike, can_move, kept_sources,
+    may_have_become,
 };

@@ -251,7 +251,7 @@ fn leftover_jump_commands(desired: &DesiredState, kind: &DriftKind) -> Vec<Resto
 /// Deletes the base chains that stayed only for the administrator's jumps, and that no rule jumps
 /// to any more.
 #[must_use]
-pub fn release_base_chains(filter: &SavedTable) -> Vec<Section> {
+pub(crate) fn release_base_chains(filter: &SavedTable) -> Vec<Section> {
     let base_chains: BTreeSet<_> = Table::Filter.built_in().iter().copied().map(base_chain).collect();
     let left = filter.own_chains().filter(|chain| base_chains.contains(chain));
     let unnamed: Vec<_> = left.filter(|chain| !filter.has_jump_to(chain)).collect();

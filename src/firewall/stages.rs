@@ -10,7 +10,7 @@ use crate::netfilter::{Chain, ChainName, RestoreCommand, Rule, STAGE_CHAINS, Sec
 ///
 /// Where the chains exist, or are few, everything stays in one commit.
 #[must_use]
-pub fn in_stages(sections: Vec<Section>, exists: impl Fn(&Section, &ChainName) -> bool) -> Vec<Section> {
+pub(crate) fn in_stages(sections: Vec<Section>, exists: impl Fn(&Section, &ChainName) -> bool) -> Vec<Section> {
     let staged = sections.into_iter().map(|section| {
         let declared = section.commands.iter().filter_map(RestoreCommand::new_chain);
         let fresh: BTreeSet<_> = declared.filter(|chain| !exists(&section, chain)).cloned().collect();

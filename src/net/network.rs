@@ -1,5 +1,6 @@
 //! Networks: the selectors at either end of a tunnel.
 
+use crate::net::displayed_type;
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -128,7 +129,7 @@ impl Network {
     /// The longest prefix that covers the network, made `shorter` bits shorter. Everything
     /// (`0.0.0.0/0`, `::/0`) covers itself only.
     #[must_use]
-    pub fn supernet(&self, shorter: u8) -> IpNet {
+    pub(crate) fn supernet(&self, shorter: u8) -> IpNet {
         let (address, length) = match *self {
             Self::Prefix(prefix) => (prefix.network(), prefix.prefix_len()),
             Self::Range(first, last) => (first, common_prefix(first, last)),
@@ -199,19 +200,7 @@ impl fmt::Display for Network {
     }
 }
 
-impl TryFrom<String> for Network {
-    type Error = Expected;
-
-    fn try_from(text: String) -> Result<Self, Expected> {
-        text.parse()
-    }
-}
-
-impl From<Network> for String {
-    fn from(network: Network) -> Self {
-        network.to_string()
-    }
-}
+displayed_type!(Network);
 
 #[cfg(test)]
 mod tests {

@@ -62,7 +62,7 @@ impl PortProtocol {
 
     /// The protocol of that number, if it is one with ports.
     #[must_use]
-    pub fn from_number(protocol: Protocol) -> Option<Self> {
+    pub(crate) fn from_number(protocol: Protocol) -> Option<Self> {
         Self::ALL.into_iter().find(|known| known.number() == protocol.number())
     }
 
@@ -233,7 +233,7 @@ impl Traffic {
     /// How many kinds of packets it covers: pairs of ports, or types and codes. A protocol counts
     /// as more than all pairs of ports, everything as most.
     #[must_use]
-    pub fn breadth(&self) -> u64 {
+    pub(crate) fn breadth(&self) -> u64 {
         const PAIRS: u64 = 1 << 32;
         match self {
             Self::Any => u64::MAX,

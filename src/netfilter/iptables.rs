@@ -13,7 +13,7 @@ use crate::words::one_line;
 
 /// Where iptables is looked for, in this order. Not in `PATH`: the daemon's may be empty, or
 /// `(null)`.
-pub const DIRECTORIES: [&str; 7] = [
+pub(crate) const DIRECTORIES: [&str; 7] = [
     "/usr/sbin",
     "/sbin",
     "/usr/local/sbin",
@@ -200,10 +200,7 @@ impl<'a> Programs<'a> {
 
     /// Whether a change would be taken. It is read, and what it needs is looked for, but nothing is
     /// done.
-    ///
-    /// # Errors
-    /// If it would not be.
-    pub fn rehearse(&self, ruleset: Ruleset, text: &str) -> Result<(), TablesError> {
+    pub(crate) fn rehearse(&self, ruleset: Ruleset, text: &str) -> Result<(), TablesError> {
         let program = self.program(ruleset, "restore")?;
         self.run(&program, &["--test", "--noflush"], text, StandardOutput::Dropped)
             .map(drop)

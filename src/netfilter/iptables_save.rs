@@ -45,7 +45,7 @@ impl SavedRule {
 
     /// The chain or target of `-j` or `-g`.
     #[must_use]
-    pub fn jump_target(&self) -> Option<Cow<'_, str>> {
+    pub(crate) fn jump_target(&self) -> Option<Cow<'_, str>> {
         let mut words = rule_words(&self.text);
         while let Some(word) = words.next() {
             match &*word {
@@ -71,7 +71,7 @@ impl SavedRule {
     /// Whether the rule is a jump to this chain without any match: the one form that iptables lists
     /// exactly as given.
     #[must_use]
-    pub fn is_plain_jump(&self, to: &ChainName) -> bool {
+    pub(crate) fn is_plain_jump(&self, to: &ChainName) -> bool {
         self.text.strip_prefix("-j ") == Some(to.as_str())
     }
 }
@@ -116,20 +116,20 @@ impl SavedTable {
     }
 
     /// The chains of this program.
-    pub fn own_chains(&self) -> impl Iterator<Item = ChainName> {
+    pub(crate) fn own_chains(&self) -> impl Iterator<Item = ChainName> {
         self.chains.keys().filter_map(|name| name.parse().ok())
     }
 
     /// The number of plain jumps from a built-in chain to this chain.
     #[must_use]
-    pub fn plain_jumps(&self, from: BuiltIn, to: &ChainName) -> usize {
+    pub(crate) fn plain_jumps(&self, from: BuiltIn, to: &ChainName) -> usize {
         let rules = self.rules(from.name()).iter();
         rules.filter(|rule| rule.is_plain_jump(to)).count()
     }
 
     /// Whether a rule of any chain jumps to this chain.
     #[must_use]
-    pub fn has_jump_to(&self, chain: &ChainName) -> bool {
+    pub(crate) fn has_jump_to(&self, chain: &ChainName) -> bool {
         let mut rules = self.chains.values().flatten();
         rules.any(|rule| rule.jump_target().is_some_and(|target| target == chain.as_str()))
     }
@@ -158,7 +158,7 @@ impl SavedTable {
 
     /// Rules of other programs' chains that jump to a chain of this program: the chain, the rule,
     /// and the target.
-    pub fn jumps_to_own_chains(&self) -> impl Iterator<Item = (&str, &SavedRule, ChainName)> {
+    pub(crate) fn jumps_to_own_chains(&self) -> impl Iterator<Item = (&str, &SavedRule, ChainName)> {
         let foreign_chains = self.chains().filter(|(name, _)| name.parse::<ChainName>().is_err());
         foreign_chains.flat_map(|(name, rules)| {
             let leads = |rule| Some((rule, SavedRule::jump_target(rule)?.parse().ok()?));
@@ -216,7 +216,7 @@ impl IptablesSave {
 
     /// Whether any table has a chain of this program.
     #[must_use]
-    pub fn has_own_chains(&self) -> bool {
+    pub(crate) fn has_own_chains(&self) -> bool {
         self.tables.values().any(|table| table.own_chains().next().is_some())
     }
 }

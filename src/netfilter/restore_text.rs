@@ -57,7 +57,7 @@ pub enum RestoreCommand {
 impl RestoreCommand {
     /// The chain that this command creates or empties.
     #[must_use]
-    pub fn new_chain(&self) -> Option<&ChainName> {
+    pub(crate) fn new_chain(&self) -> Option<&ChainName> {
         match self {
             Self::NewChain(chain) => Some(chain),
             Self::Check(..)
@@ -87,7 +87,7 @@ impl From<PlacedRule> for RestoreCommand {
 /// iptables-nft keeps the names that a commit mentions in a sorted list, and walks through it for
 /// each one that it reads (`nft-cache.c`, 1.8.9 and 1.8.11): to make 40 000 chains in one commit
 /// took it 36 s where commits of 500 took 4.5, of 100 6.5 and of 2000 5.3.
-pub const STAGE_CHAINS: usize = 500;
+pub(crate) const STAGE_CHAINS: usize = 500;
 
 /// The changes to one table.
 #[derive(Debug, Clone, PartialEq, Eq)]

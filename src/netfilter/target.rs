@@ -56,7 +56,7 @@ pub enum Target {
 impl Target {
     /// The chain of this program that it jumps to.
     #[must_use]
-    pub fn own_chain(&self) -> Option<&ChainName> {
+    pub(crate) fn own_chain(&self) -> Option<&ChainName> {
         let (Self::Jump(chain) | Self::Goto(chain)) = self else {
             return None;
         };
@@ -65,7 +65,7 @@ impl Target {
 
     /// The new source address, if the target changes it.
     #[must_use]
-    pub fn snat_source(&self) -> Option<IpAddr> {
+    pub(crate) fn snat_source(&self) -> Option<IpAddr> {
         let Self::Snat(address) = self else {
             return None;
         };

@@ -19,7 +19,7 @@ use super::error::{NetlinkAction, NetlinkError};
 ///
 /// # Errors
 /// If the kernel cannot be asked. Needs no rights.
-pub fn connected_networks() -> Result<BTreeSet<IpNet>, NetlinkError> {
+pub(crate) fn connected_networks() -> Result<BTreeSet<IpNet>, NetlinkError> {
     let mut networks = BTreeSet::new();
     let listed = NetlinkSocket::open().and_then(|mut connection| {
         let request = RouteNetlinkMessage::GetAddress(AddressMessage::default());

@@ -26,7 +26,7 @@ pub struct XfrmInterface {
 ///
 /// # Errors
 /// If the kernel cannot be asked. Needs no rights.
-pub fn xfrm_interfaces() -> Result<Vec<XfrmInterface>, NetlinkError> {
+pub(crate) fn xfrm_interfaces() -> Result<Vec<XfrmInterface>, NetlinkError> {
     let mut request = LinkMessage::default();
     // A kernel with this kind answers with these interfaces only.
     request
@@ -52,7 +52,7 @@ pub fn xfrm_interfaces() -> Result<Vec<XfrmInterface>, NetlinkError> {
 ///
 /// # Errors
 /// If the kernel cannot be asked. Needs no rights.
-pub fn interface_names() -> Result<Vec<Interface>, NetlinkError> {
+pub(crate) fn interface_names() -> Result<Vec<Interface>, NetlinkError> {
     let mut names = Vec::new();
     let answered = NetlinkSocket::open().and_then(|mut connection| {
         let request = RouteNetlinkMessage::GetLink(LinkMessage::default());
@@ -81,17 +81,17 @@ fn xfrm_interface(answer: &RouteNetlinkMessage) -> Option<XfrmInterface> {
     let RouteNetlinkMessage::NewLink(link) = answer else {
         return None;
     };
-    let mut device = None;
+    let mut interface = None;
     let mut number = None;
     for attribute in &link.attributes {
         match attribute {
-            LinkAttribute::IfName(name) => device = name.parse().ok(),
+            LinkAttribute::IfName(name) => interface = name.parse().ok(),
             LinkAttribute::LinkInfo(infos) => number = infos.iter().find_map(if_id),
             _ => {}
         }
     }
     Some(XfrmInterface {
-        interface: device?,
+        interface: interface?,
         if_id: number?,
     })
 }

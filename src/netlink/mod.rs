@@ -5,16 +5,16 @@
 //! done with it, [`kernel`] does it. Netlink answers with an error number, where `ip` prints a text
 //! that differs from version to version, and starts no process for it.
 
-pub mod commands;
+pub(crate) mod commands;
 mod connected;
 pub(crate) mod connection;
-pub mod error;
-pub mod interfaces;
-pub mod kernel;
+pub(crate) mod error;
+pub(crate) mod interfaces;
+pub(crate) mod kernel;
 mod links;
 mod messages;
-pub mod net_objects;
-pub mod network;
+pub(crate) mod net_objects;
+pub(crate) mod network;
 mod origin;
 mod path_mtu;
 mod routes;
@@ -23,18 +23,18 @@ mod saved_route;
 mod vti;
 pub mod xfrm;
 
-pub use connected::connected_networks;
-pub use error::{NetlinkAction, NetlinkError, NetlinkFault};
-pub use interfaces::{XfrmInterface, interface_names, xfrm_interfaces};
+pub(crate) use connected::connected_networks;
+pub use error::{NetlinkError, NetlinkFault};
+pub use interfaces::XfrmInterface;
+pub(crate) use interfaces::{interface_names, xfrm_interfaces};
 pub use kernel::Kernel;
 pub use net_objects::{
     AddressScope, AssignedAddress, NetObject, PolicyRule, ProxyNeighbour, Route, RouteOption, RouteTable, VtiInterface,
 };
 pub use network::{
     Deleted, Ends, InstallResult, Link, LinkKind, Lookup, Medium, NetConfig, NextHop, NoRoute, RouteKind, RouteQuery,
-    VtiEnds,
 };
 pub use origin::Origin;
-pub use path_mtu::path_mtu;
-pub use rule_marks::{MarkedRule, marked_rules};
+pub(crate) use path_mtu::path_mtu;
+pub(crate) use rule_marks::marked_rules;
 pub use saved_route::SavedRoute;

@@ -78,7 +78,7 @@ impl Route {
     /// Whether the kernel lists this route as that one: it names an interface and, in IPv6, a
     /// metric that need not have been said, and has an order of its own for options.
     #[must_use]
-    pub fn is_listed_as(&self, listed: &Self) -> bool {
+    pub(crate) fn is_listed_as(&self, listed: &Self) -> bool {
         let spelt = |route: &Self| {
             let mut route = route.clone();
             route.destination = route.destination.trunc();
@@ -224,7 +224,7 @@ impl AddressScope {
     /// Everywhere; `ip` calls it `global`.
     pub const UNIVERSE: Self = Self(0);
     /// Inside the site.
-    pub const SITE: Self = Self(200);
+    pub(crate) const SITE: Self = Self(200);
     /// On the link.
     pub const LINK: Self = Self(253);
     /// Inside this machine.
@@ -232,7 +232,7 @@ impl AddressScope {
 
     /// Whether it is everywhere.
     #[must_use]
-    pub fn is_universe(&self) -> bool {
+    pub(crate) fn is_universe(&self) -> bool {
         *self == Self::UNIVERSE
     }
 }

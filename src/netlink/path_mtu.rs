@@ -18,7 +18,7 @@ use super::routes::lookup;
 /// The path MTU to an address, in bytes: that of the route, configured or learnt, or otherwise that
 /// of the interface. `None` if it is unknown, for example without a route.
 #[must_use]
-pub fn path_mtu(to: IpAddr) -> Option<u16> {
+pub(crate) fn path_mtu(to: IpAddr) -> Option<u16> {
     let size = NetlinkSocket::open()
         .and_then(|mut connection| ask_path_mtu(&mut connection, to))
         .ok()??;

@@ -14,7 +14,7 @@ use crate::net::Mark;
 
 /// A policy rule that tests a packet's mark.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MarkedRule {
+pub(crate) struct MarkedRule {
     /// Its priority: the number at the beginning of its line in `ip rule`.
     pub priority: u32,
     /// The mark that it tests.
@@ -25,7 +25,7 @@ pub struct MarkedRule {
 ///
 /// # Errors
 /// If the kernel cannot be asked. Needs no rights.
-pub fn marked_rules() -> Result<Vec<MarkedRule>, NetlinkError> {
+pub(crate) fn marked_rules() -> Result<Vec<MarkedRule>, NetlinkError> {
     let mut rules = Vec::new();
     let listed = NetlinkSocket::open().and_then(|mut connection| {
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {

@@ -115,10 +115,7 @@ pub fn policies() -> Result<Vec<XfrmPolicy>, NetlinkError> {
 }
 
 /// The SAs of this network namespace.
-///
-/// # Errors
-/// The same.
-pub fn sas() -> Result<Vec<XfrmSa>, NetlinkError> {
+pub(crate) fn sas() -> Result<Vec<XfrmSa>, NetlinkError> {
     listed(NetlinkAction::ListSas, || {
         let mut sas = Vec::new();
         list(XfrmMessage::GetSas, |message| match message {

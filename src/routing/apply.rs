@@ -106,7 +106,7 @@ impl RoutingChange {
     }
 
     /// The objects to remove, in the order of removal: the last installed first.
-    pub fn outgoing(&self) -> impl Iterator<Item = &NetObject> {
+    pub(crate) fn outgoing(&self) -> impl Iterator<Item = &NetObject> {
         let stays = |object: &NetObject| self.after.iter().any(|other| object_key(other) == object_key(object));
         self.recorded().iter().rev().filter(move |object| !stays(object))
     }
@@ -180,14 +180,14 @@ impl<'a, N: NetConfig> RoutingEngine<'a, N> {
             return Ok(Vec::new());
         };
         let held = self.store.held_object(&address_key(source), key)?;
-        let device = match &held {
+        let interface = match &held {
             Some(NetObject::Address(address)) => self.store.held_object(&interface_key(&address.interface), key)?,
             Some(
                 NetObject::Route(_) | NetObject::Rule(_) | NetObject::ProxyNeighbour(_) | NetObject::VtiInterface(_),
             )
             | None => None,
         };
-        Ok(device.into_iter().chain(held).collect())
+        Ok(interface.into_iter().chain(held).collect())
     }
 
     /// Makes the change.
@@ -356,10 +356,10 @@ impl<'a, N: NetConfig> RoutingEngine<'a, N> {
         match object {
             NetObject::Address(address) => Ok(!users(address.address.addr())?.is_empty()),
             NetObject::VtiInterface(VtiInterface {
-                interface: device,
+                interface,
                 address: Some(address),
                 ..
-            }) => Ok((users(address.addr())?.iter()).any(|route| route.interface.as_ref() != Some(device))),
+            }) => Ok((users(address.addr())?.iter()).any(|route| route.interface.as_ref() != Some(interface))),
             NetObject::VtiInterface(_) | NetObject::Route(_) | NetObject::Rule(_) | NetObject::ProxyNeighbour(_) => {
                 Ok(false)
             }

@@ -8,11 +8,9 @@ mod plan;
 mod record;
 mod replaced_route;
 
-pub use apply::{RoutingChange, RoutingEngine, RoutingError, RoutingOutcome};
+pub(crate) use apply::{RoutingChange, RoutingOutcome};
+pub use apply::{RoutingEngine, RoutingError};
 pub(crate) use env::read_routing;
-pub use env::{PeerType, RoutedBy, Routing, UnrouteReason, VtiMarks, VtiRouting, VtiSettings};
-pub use plan::{
-    KernelAnswers, KernelQuery, RecordedRoutes, RouteOptions, RoutingKey, address_key, install_order, interface_key,
-    kernel_queries, net_objects, object_key,
-};
+pub(crate) use env::{RoutedBy, Routing, VtiSettings};
+pub use plan::{RouteOptions, RoutingKey, object_key};
 pub use record::RoutingRecord;

@@ -68,19 +68,13 @@ impl Store {
     }
 
     /// The object that is recorded with this key for another remote network.
-    ///
-    /// # Errors
-    /// If the holders' records cannot be read.
-    pub fn held_object(&self, key: &str, except: &RoutingKey) -> Result<Option<NetObject>, RecordError> {
+    pub(crate) fn held_object(&self, key: &str, except: &RoutingKey) -> Result<Option<NetObject>, RecordError> {
         Ok(self.held_objects(key, except)?.into_iter().next())
     }
 
     /// All objects that are recorded with this key for other remote networks. After a call that
     /// died, a record may also name objects that were never installed.
-    ///
-    /// # Errors
-    /// If the holders' records cannot be read.
-    pub fn held_objects(&self, key: &str, except: &RoutingKey) -> Result<Vec<NetObject>, RecordError> {
+    pub(crate) fn held_objects(&self, key: &str, except: &RoutingKey) -> Result<Vec<NetObject>, RecordError> {
         let except = except.to_string();
         let mut held = Vec::new();
         for name in file::file_names(&self.holders_folder(key))? {
@@ -98,7 +92,7 @@ impl Store {
     ///
     /// # Errors
     /// If a file cannot be written; the record is unchanged then.
-    pub fn write_routing(&self, before: &[NetObject], record: &RoutingRecord) -> Result<(), RecordError> {
+    pub(crate) fn write_routing(&self, before: &[NetObject], record: &RoutingRecord) -> Result<(), RecordError> {
         record.daemon.as_ref().map_or(Ok(()), |daemon| self.register(daemon))?;
         let name = record.key.to_string();
         // A record that could not be written holds no key: the file system may be full, and the
@@ -128,20 +122,14 @@ impl Store {
     }
 
     /// The saved route that one of this program's routes has replaced.
-    ///
-    /// # Errors
-    /// If it is recorded and cannot be read.
-    pub fn replaced_route(&self, key: &str) -> Result<Option<SavedRoute>, RecordError> {
+    pub(crate) fn replaced_route(&self, key: &str) -> Result<Option<SavedRoute>, RecordError> {
         let record: Option<ReplacedRecord> = absent_is_none(file::read_json(&self.replaced_routes_folder().join(key)))?;
         Ok(record.map(|record| record.route))
     }
 
     /// Records the route that one of this program's routes is about to replace, so that it can be
     /// restored.
-    ///
-    /// # Errors
-    /// If the file cannot be written.
-    pub fn record_replaced_route(&self, key: &str, route: &SavedRoute) -> Result<(), RecordError> {
+    pub(crate) fn record_replaced_route(&self, key: &str, route: &SavedRoute) -> Result<(), RecordError> {
         for folder in [self.network_folder(), self.replaced_routes_folder()] {
             file::make_folder(&folder)?;
         }
@@ -156,18 +144,12 @@ impl Store {
     }
 
     /// Erases a saved route that has been restored, or is not to be restored.
-    ///
-    /// # Errors
-    /// If the file cannot be removed.
-    pub fn erase_replaced_route(&self, key: &str) -> Result<(), RecordError> {
+    pub(crate) fn erase_replaced_route(&self, key: &str) -> Result<(), RecordError> {
         file::remove(&self.replaced_routes_folder().join(key))
     }
 
     /// Erases the record of a remote network.
-    ///
-    /// # Errors
-    /// If a file cannot be removed.
-    pub fn erase_routing(&self, record: &RoutingRecord) -> Result<(), RecordError> {
+    pub(crate) fn erase_routing(&self, record: &RoutingRecord) -> Result<(), RecordError> {
         let name = record.key.to_string();
         file::remove(&self.networks_folder().join(&name))?;
         self.release_keys(&name, &record.objects, &[])

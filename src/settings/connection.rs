@@ -105,7 +105,7 @@ impl ConnectionFilter {
 
     /// Whether every tunnel matches, whatever its name.
     #[must_use]
-    pub fn is_everyone(&self) -> bool {
+    pub(crate) fn is_everyone(&self) -> bool {
         let Self {
             name,
             remote_id: peer_id,
@@ -162,7 +162,7 @@ pub struct PolicyOverrides {
 impl PolicyOverrides {
     /// A policy with what is set here set in it.
     #[must_use]
-    pub fn apply_to(&self, base: &Policy) -> Policy {
+    pub(crate) fn apply_to(&self, base: &Policy) -> Policy {
         let keys = self.clone();
         let base = base.clone();
         Policy {

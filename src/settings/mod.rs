@@ -17,16 +17,19 @@ mod service;
 mod source;
 mod stock;
 
-pub use connection::{ConnectionFilter, ConnectionSettings, PolicyOverrides};
-pub use file::{DEFAULT_PATH, SettingsError};
-pub use gateway::{Esp, Gateway, IcmpFilter, Ike, IpsecOnlyScope, JumpPlace, Through};
-pub use pattern::{Fit, IdentityPattern, NamePattern};
-pub use policy::{Allow, GatewayAccess, Mss, Nat, OnError, PacketLog, Policy, WhenDown};
-pub use route::{AlwaysRoute, RouteArguments};
-pub use salvage::only_ipsec;
+pub(crate) use connection::ConnectionSettings;
+pub(crate) use file::{DEFAULT_PATH, SettingsError};
+pub use gateway::{Esp, Gateway, JumpPlace};
+pub(crate) use gateway::{IcmpFilter, Ike, IpsecOnlyScope, Through};
+pub(crate) use pattern::{Fit, NamePattern};
+pub use policy::{Allow, GatewayAccess, Nat, Policy, WhenDown};
+pub(crate) use policy::{Mss, PacketLog};
+pub use route::AlwaysRoute;
+pub(crate) use route::RouteArguments;
+pub(crate) use salvage::only_ipsec;
 pub use service::Service;
-pub use source::{SettingOrigin, SettingPlace, SettingTable, SettingsSource};
-pub use stock::{STOCK_PATHS, StockSettings};
+pub(crate) use source::{SettingPlace, SettingTable, SettingsSource};
+pub(crate) use stock::StockSettings;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -51,7 +54,7 @@ impl Settings {
     /// Whether the addresses of every tunnel's packets are left to other rules, so that this
     /// program does not touch the nat table.
     #[must_use]
-    pub fn leaves_nat_alone(&self) -> bool {
+    pub(crate) fn leaves_nat_alone(&self) -> bool {
         let others = self.connections.iter().filter_map(|entry| entry.overrides.nat);
         others.chain([self.tunnel.nat]).all(|nat| nat == Nat::Leave)
     }
@@ -96,7 +99,7 @@ impl Settings {
 
     /// Every pair of a family that the settings block.
     #[must_use]
-    pub fn held_apart(&self, family: Family) -> Vec<(Network, Network)> {
+    pub(crate) fn held_apart(&self, family: Family) -> Vec<(Network, Network)> {
         let blocks = |entry: &&ConnectionSettings| entry.overrides.apply_to(&self.tunnel).when_down == WhenDown::Block;
         let pairs = self
             .connections
@@ -107,14 +110,14 @@ impl Settings {
     }
 
     /// The `bypass` of each connection for which two networks are named.
-    pub fn bypasses(&self, pair: &(Network, Network)) -> impl Iterator<Item = Vec<IpNet>> {
+    pub(crate) fn bypasses(&self, pair: &(Network, Network)) -> impl Iterator<Item = Vec<IpNet>> {
         let entries = self.connections.iter();
         let entries = entries.filter(move |entry| entry.pairs().any(|other| other == *pair));
         entries.map(|entry| entry.overrides.apply_to(&self.tunnel).bypass.unwrap_or_default())
     }
 
     /// The names of the connections for which two networks are named.
-    pub fn named_blocked_pairs(&self, pair: &(Network, Network)) -> impl Iterator<Item = &NamePattern> {
+    pub(crate) fn named_blocked_pairs(&self, pair: &(Network, Network)) -> impl Iterator<Item = &NamePattern> {
         let entries = self.connections.iter();
         let entries = entries.filter(move |entry| entry.pairs().any(|other| other == *pair));
         entries.filter_map(|entry| entry.filter.name.as_ref())

@@ -56,7 +56,7 @@ impl Policy {
 
     /// Whether packets to the networks that the gateway is connected to are to keep their source.
     #[must_use]
-    pub fn bypasses_connected(&self) -> bool {
+    pub(crate) fn bypasses_connected(&self) -> bool {
         let source_nats = match self.nat {
             Nat::Masquerade | Nat::Address(_) => true,
             Nat::Exempt | Nat::Leave => false,
@@ -66,7 +66,7 @@ impl Policy {
 
     /// Whether an `up` whose rules cannot be installed fails.
     #[must_use]
-    pub fn refuses_on_error(&self) -> bool {
+    pub(crate) fn refuses_on_error(&self) -> bool {
         match self.on_error {
             OnError::Refuse => true,
             OnError::Continue => false,
@@ -123,7 +123,7 @@ impl Policy {
     /// The policy where all of these apply, the first one first: what all of them allow,
     /// [`Policy::intersect`].
     #[must_use]
-    pub fn of_all<'a>(policies: impl IntoIterator<Item = &'a Self>) -> Self {
+    pub(crate) fn of_all<'a>(policies: impl IntoIterator<Item = &'a Self>) -> Self {
         let mut policies = policies.into_iter();
         let first = policies.next().cloned().unwrap_or_default();
         policies.fold(first, |agreed, policy| match agreed == *policy {
@@ -134,7 +134,7 @@ impl Policy {
 
     /// Whether it allows nothing that another policy forbids.
     #[must_use]
-    pub fn is_as_strict_as(&self, other: &Self) -> bool {
+    pub(crate) fn is_as_strict_as(&self, other: &Self) -> bool {
         let both = self.intersect(other);
         (both.allow, both.host_access, both.chain, both.when_down, both.bypass)
             == (
@@ -149,7 +149,7 @@ impl Policy {
     /// The keys that have no intersection and in which two policies differ, as they are named in
     /// the settings file.
     #[must_use]
-    pub fn conflicts(&self, other: &Self) -> Vec<&'static str> {
+    pub(crate) fn conflicts(&self, other: &Self) -> Vec<&'static str> {
         let differ = [
             ("chain", self.chain != other.chain),
             ("nat", self.nat != other.nat),
@@ -305,7 +305,7 @@ pub enum PacketLog {
 impl PacketLog {
     /// Whether the first packets of connections are logged.
     #[must_use]
-    pub fn has_new(self) -> bool {
+    pub(crate) fn has_new(self) -> bool {
         match self {
             Self::New | Self::All => true,
             Self::Leave | Self::Denied => false,
@@ -314,7 +314,7 @@ impl PacketLog {
 
     /// Whether what is not allowed is logged.
     #[must_use]
-    pub fn has_denied(self) -> bool {
+    pub(crate) fn has_denied(self) -> bool {
         match self {
             Self::Denied | Self::All => true,
             Self::Leave | Self::New => false,

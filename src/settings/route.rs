@@ -47,7 +47,7 @@ const FORM: Expected = Expected(
 impl RouteArguments {
     /// These, and what they do not say from `self`.
     #[must_use]
-    pub fn followed_by(self, later: Self) -> Self {
+    pub(crate) fn followed_by(self, later: Self) -> Self {
         Self {
             via: later.via.or(self.via),
             interface: later.interface.or(self.interface),

@@ -1,5 +1,6 @@
 //! Services: the kinds of new connections that a peer may open.
 
+use crate::net::displayed_type;
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
@@ -70,7 +71,7 @@ const ICMPV6_TYPES: [(&str, u8); 6] = [
 
 impl Service {
     /// The words that need no number.
-    pub const WORDS: [&'static str; 4] = ["ping", "traceroute", "l2tp", "ipsec"];
+    pub(crate) const WORDS: [&'static str; 4] = ["ping", "traceroute", "l2tp", "ipsec"];
 
     /// Every spelling that needs no number.
     pub(super) fn spellings() -> Vec<String> {
@@ -302,19 +303,7 @@ impl fmt::Display for Service {
     }
 }
 
-impl TryFrom<String> for Service {
-    type Error = Expected;
-
-    fn try_from(text: String) -> Result<Self, Expected> {
-        text.parse()
-    }
-}
-
-impl From<Service> for String {
-    fn from(service: Service) -> Self {
-        service.to_string()
-    }
-}
+displayed_type!(Service);
 
 #[cfg(test)]
 mod tests {

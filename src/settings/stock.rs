@@ -12,14 +12,14 @@ use crate::sys::files::read_plain;
 use crate::words::escaped;
 
 /// Where it is, below the root of the file system: the first of these that is there.
-pub const STOCK_PATHS: [&str; 2] = ["etc/sysconfig/pluto_updown", "etc/default/pluto_updown"];
+pub(crate) const STOCK_PATHS: [&str; 2] = ["etc/sysconfig/pluto_updown", "etc/default/pluto_updown"];
 
 /// The largest file that is read, in bytes.
 const LARGEST: u64 = 1 << 16;
 
 /// What the file says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct StockSettings {
+pub(crate) struct StockSettings {
     /// `ROUTE=yes`, or not.
     pub always_route: AlwaysRoute,
     /// `IPROUTEARGS`.
@@ -31,7 +31,7 @@ pub struct StockSettings {
 impl StockSettings {
     /// Reads the file, if there is one.
     #[must_use]
-    pub fn load(root: &Path) -> Self {
+    pub(crate) fn load(root: &Path) -> Self {
         for path in STOCK_PATHS.map(|path| root.join(path)) {
             match read_plain(&path, LARGEST) {
                 Ok(text) => return Self::parse(path, &String::from_utf8_lossy(&text)),

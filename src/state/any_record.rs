@@ -145,7 +145,7 @@ impl Record {
     }
 
     /// Every rule that is installed for it, mutable.
-    pub fn tunnel_rules_mut(&mut self) -> &mut TunnelRules {
+    pub(crate) fn tunnel_rules_mut(&mut self) -> &mut TunnelRules {
         match self {
             Self::Tunnel(record) => &mut record.tunnel_rules,
             Self::Gateway(record) => &mut record.tunnel_rules,
@@ -166,7 +166,7 @@ impl Record {
 
     /// The blocked pair, if the record is one.
     #[must_use]
-    pub fn as_clear_text_block(&self) -> Option<&ClearTextBlockRecord> {
+    pub(crate) fn as_clear_text_block(&self) -> Option<&ClearTextBlockRecord> {
         match self {
             Self::ClearTextBlock(block) => Some(block),
             Self::Tunnel(_) | Self::Gateway(_) | Self::EspPeer(_) => None,
@@ -175,7 +175,7 @@ impl Record {
 
     /// The tunnel, if the record is one.
     #[must_use]
-    pub fn into_tunnel(self) -> Option<TunnelRecord> {
+    pub(crate) fn into_tunnel(self) -> Option<TunnelRecord> {
         match self {
             Self::Tunnel(record) => Some(*record),
             Self::Gateway(_) | Self::ClearTextBlock(_) | Self::EspPeer(_) => None,
@@ -185,7 +185,7 @@ impl Record {
 
 impl ClearTextBlockRecord {
     /// The tunnels that have asked for the block, the first one first.
-    pub fn askers(&self) -> impl Iterator<Item = &Tunnel> {
+    pub(crate) fn askers(&self) -> impl Iterator<Item = &Tunnel> {
         self.tunnel.iter().chain(&self.other_tunnels)
     }
 
@@ -205,7 +205,7 @@ impl ClearTextBlockRecord {
     /// Whether a connection asked for the block, or a name in the settings fits it. The connection
     /// is named as the daemon calls it, or as the daemon's configuration does.
     #[must_use]
-    pub fn is_for(&self, connection: &ConnectionName) -> bool {
+    pub(crate) fn is_for(&self, connection: &ConnectionName) -> bool {
         let is_its = |asker: &Tunnel| {
             let own = &asker.connection;
             own == connection || own.configured().as_ref() == Some(connection)

@@ -12,7 +12,7 @@ impl Store {
     /// record's file: each `up` writes the file again, and so does each `down` that leaves the
     /// tunnel up.
     #[must_use]
-    pub fn last_call(&self, ruleset: Ruleset, id: &TunnelId) -> Option<u64> {
+    pub(crate) fn last_call(&self, ruleset: Ruleset, id: &TunnelId) -> Option<u64> {
         let metadata = fs::symlink_metadata(self.tunnel_file(ruleset, id)).ok()?;
         let since = metadata.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
         Some(since.as_secs())

@@ -18,7 +18,12 @@ impl Store {
     /// # Errors
     /// If a file cannot be written, as on a full file system; what was written of the change is
     /// removed then.
-    pub fn begin_change(&self, journal: &Journal, removed: &[Record], added: &[Record]) -> Result<(), RecordError> {
+    pub(crate) fn begin_change(
+        &self,
+        journal: &Journal,
+        removed: &[Record],
+        added: &[Record],
+    ) -> Result<(), RecordError> {
         let mut written = self.write_records_and_journal(journal, added);
         if let Err(error) = &written
             && error.is_no_space()
@@ -66,7 +71,7 @@ impl Store {
     ///
     /// # Errors
     /// If it cannot be written; the journal is unchanged then.
-    pub fn drop_change(&self, journal: &Journal) -> Result<(), RecordError> {
+    pub(crate) fn drop_change(&self, journal: &Journal) -> Result<(), RecordError> {
         let given_up = Journal {
             removed: Vec::new(),
             added: Vec::new(),
@@ -83,7 +88,12 @@ impl Store {
     /// # Errors
     /// If a file cannot be changed; the journal stays then, and the next call completes the change
     /// or rolls it back.
-    pub fn commit_change(&self, journal: &Journal, removed: &[Record], added: &[Record]) -> Result<(), RecordError> {
+    pub(crate) fn commit_change(
+        &self,
+        journal: &Journal,
+        removed: &[Record],
+        added: &[Record],
+    ) -> Result<(), RecordError> {
         let ruleset = journal.ruleset;
         for record in removed {
             self.remove_index_files(ruleset, record, added)?;
@@ -94,10 +104,7 @@ impl Store {
 
     /// Restores the records as they were before a change that the kernel refused. The journal stays
     /// until [`Store::clear_journal`], because a part of the change may have been made.
-    ///
-    /// # Errors
-    /// If a file cannot be changed.
-    pub fn roll_back(&self, journal: &Journal, removed: &[Record], added: &[Record]) -> Result<(), RecordError> {
+    pub(crate) fn roll_back(&self, journal: &Journal, removed: &[Record], added: &[Record]) -> Result<(), RecordError> {
         for record in added {
             self.remove_index_files(journal.ruleset, record, removed)?;
         }
@@ -134,7 +141,7 @@ impl Store {
     ///
     /// # Errors
     /// If a file cannot be changed, or a record cannot be read; the journal stays then.
-    pub fn commit_rebuild(&self, journal: &Journal) -> Result<(), RecordError> {
+    pub(crate) fn commit_rebuild(&self, journal: &Journal) -> Result<(), RecordError> {
         self.finish_files(journal, Recovery::RollForward)?;
         self.reindex(journal.ruleset)?;
         self.clear_journal()
@@ -149,10 +156,7 @@ impl Store {
     }
 
     /// Removes the journal.
-    ///
-    /// # Errors
-    /// If the file cannot be removed.
-    pub fn clear_journal(&self) -> Result<(), RecordError> {
+    pub(crate) fn clear_journal(&self) -> Result<(), RecordError> {
         let removed = file::remove(&self.folder.join("pending"));
         self.removed("pending", removed)
     }

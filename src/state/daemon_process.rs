@@ -1,5 +1,6 @@
 //! Which IKE daemon a tunnel belongs to.
 
+use crate::net::displayed_type;
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
@@ -46,7 +47,7 @@ struct Process {
 impl DaemonProcess {
     /// The daemon among the ancestors of the process `parent`, if one of them has the name of one.
     #[must_use]
-    pub fn from_parent(parent: u32) -> Option<Self> {
+    pub(crate) fn from_parent(parent: u32) -> Option<Self> {
         let namespace = own_namespace()?;
         let mut pid = parent;
         for _ in 0..ANCESTORS {
@@ -65,7 +66,7 @@ impl DaemonProcess {
 
     /// Whether it is certain that this daemon has exited.
     #[must_use]
-    pub fn is_dead(&self) -> bool {
+    pub(crate) fn is_dead(&self) -> bool {
         if own_namespace() != Some(self.namespace) {
             return false;
         }
@@ -83,7 +84,7 @@ fn own_namespace() -> Option<u64> {
 
 /// When a process started, by its `/proc/PID/stat`: in clock ticks since boot.
 #[must_use]
-pub fn start_time(stat: &str) -> Option<u64> {
+pub(crate) fn start_time(stat: &str) -> Option<u64> {
     Process::parse(stat).map(|process| process.started)
 }
 
@@ -144,19 +145,7 @@ impl FromStr for DaemonProcess {
     }
 }
 
-impl TryFrom<String> for DaemonProcess {
-    type Error = Expected;
-
-    fn try_from(text: String) -> Result<Self, Expected> {
-        text.parse()
-    }
-}
-
-impl From<DaemonProcess> for String {
-    fn from(daemon: DaemonProcess) -> Self {
-        daemon.to_string()
-    }
-}
+displayed_type!(DaemonProcess);
 
 #[cfg(test)]
 mod tests {

@@ -8,10 +8,7 @@ use crate::netfilter::Ruleset;
 impl Store {
     /// Deletes every record of a ruleset, readable or not. The caller has removed all its rules
     /// from the kernel before.
-    ///
-    /// # Errors
-    /// If a file cannot be removed.
-    pub fn erase(&self, ruleset: Ruleset) -> Result<(), RecordError> {
+    pub(crate) fn erase(&self, ruleset: Ruleset) -> Result<(), RecordError> {
         self.invalidate();
         file::remove_tree(&self.ruleset_folder(ruleset))?;
         match self.journal() {

@@ -88,7 +88,7 @@ impl RecordError {
 
     /// Whether the reason is that the file system is full.
     #[must_use]
-    pub fn is_no_space(&self) -> bool {
+    pub(crate) fn is_no_space(&self) -> bool {
         matches!(
             self.io_kind(),
             Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
@@ -97,7 +97,7 @@ impl RecordError {
 
     /// Whether a file or folder does not exist.
     #[must_use]
-    pub fn is_absence(&self) -> bool {
+    pub(crate) fn is_absence(&self) -> bool {
         self.io_kind() == Some(io::ErrorKind::NotFound)
     }
 

@@ -52,7 +52,7 @@ impl Store {
     ///
     /// # Errors
     /// If it cannot be written: then nobody will know.
-    pub fn note_failed_up(top: &Path, namespace: u64, failed: &FailedUp) -> Result<(), RecordError> {
+    pub(crate) fn note_failed_up(top: &Path, namespace: u64, failed: &FailedUp) -> Result<(), RecordError> {
         let mut tries = 0..TRIES;
         loop {
             tries.next();
@@ -127,19 +127,13 @@ impl Store {
     }
 
     /// Whether there may be one. Costs nothing where the namespace's folder has been listed.
-    ///
-    /// # Errors
-    /// If the namespace's folder cannot be listed.
-    pub fn has_failed_ups(&self) -> Result<bool, RecordError> {
+    pub(crate) fn has_failed_ups(&self) -> Result<bool, RecordError> {
         self.has_name(FOLDER)
     }
 
     /// Forgets that a tunnel is up without rules: it has rules now, or is no longer up. Returns
     /// whether it was noted.
-    ///
-    /// # Errors
-    /// If a file cannot be removed.
-    pub fn forget_failed_up(&self, tunnel: &Tunnel) -> Result<bool, RecordError> {
+    pub(crate) fn forget_failed_up(&self, tunnel: &Tunnel) -> Result<bool, RecordError> {
         let folder = self.failed_up_folder(tunnel);
         let is_noted = folder.exists();
         if is_noted {
@@ -152,10 +146,7 @@ impl Store {
     /// The same at the `down` of a tunnel that has neither rules nor a note: MOBIKE may have made
     /// it out of another one. If two come into question, both stay: one of them is up without
     /// rules.
-    ///
-    /// # Errors
-    /// If a folder cannot be listed, or a file not be removed.
-    pub fn forget_moved_failed_up(&self, tunnel: &Tunnel) -> Result<(), RecordError> {
+    pub(crate) fn forget_moved_failed_up(&self, tunnel: &Tunnel) -> Result<(), RecordError> {
         if !can_move(tunnel) {
             return Ok(());
         }
@@ -168,10 +159,7 @@ impl Store {
     }
 
     /// Forgets those of a daemon that has exited.
-    ///
-    /// # Errors
-    /// If a folder cannot be listed, or a file not be removed.
-    pub fn forget_failed_ups_of(&self, daemon: &DaemonProcess) -> Result<(), RecordError> {
+    pub(crate) fn forget_failed_ups_of(&self, daemon: &DaemonProcess) -> Result<(), RecordError> {
         for failed in self.failed_ups()? {
             if failed.daemon == Some(*daemon) {
                 self.forget_failed_up(&failed.tunnel)?;
@@ -181,10 +169,7 @@ impl Store {
     }
 
     /// Forgets all of them.
-    ///
-    /// # Errors
-    /// If the folder cannot be removed.
-    pub fn forget_failed_ups(&self) -> Result<(), RecordError> {
+    pub(crate) fn forget_failed_ups(&self) -> Result<(), RecordError> {
         self.invalidate();
         file::remove_tree(&self.folder.join(FOLDER))
     }

@@ -15,11 +15,11 @@ use super::error::RecordError;
 use super::file::{check_folder, ensure_folder};
 
 /// The longest pause between two tries to take the lock.
-pub const LOCK_PAUSE: Duration = Duration::from_millis(10);
+pub(crate) const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// The lock of one network namespace's record, held until it is dropped.
 #[derive(Debug)]
-pub struct Lock {
+pub(crate) struct Lock {
     /// `Some` until it is dropped.
     held: Option<Flock<File>>,
 }

@@ -67,7 +67,7 @@ fn is_certain(certainty: &Certainty) -> bool {
 impl Opener {
     /// The opener that a call describes.
     #[must_use]
-    pub fn of_call(tunnel: &Tunnel, policy: Policy) -> Self {
+    pub(crate) fn of_call(tunnel: &Tunnel, policy: Policy) -> Self {
         Self {
             remote_id: tunnel.remote_id.clone(),
             user: tunnel.user.clone(),
@@ -98,26 +98,26 @@ impl Opener {
 
     /// Whether a call has this opener's number of the IKE association.
     #[must_use]
-    pub fn has_number_of(&self, call: &Tunnel) -> bool {
+    pub(crate) fn has_number_of(&self, call: &Tunnel) -> bool {
         self.unique_id.is_some() && self.unique_id == call.unique_id
     }
 
     /// Whether a call has this opener's identity and user, for certain.
     #[must_use]
-    pub fn has_identity_of(&self, call: &Tunnel) -> bool {
+    pub(crate) fn has_identity_of(&self, call: &Tunnel) -> bool {
         is_certain(&self.certainty) && self.remote_id == call.remote_id && self.user == call.user
     }
 
     /// Whether a call may have this opener's identity, because one of the two is unknown.
     #[must_use]
-    pub fn may_have_identity_of(&self, call: &Tunnel) -> bool {
+    pub(crate) fn may_have_identity_of(&self, call: &Tunnel) -> bool {
         !is_certain(&self.certainty) || call.remote_id.is_empty()
     }
 
     /// Whether a call has other addresses of the IKE association: MOBIKE has moved it, or it is
     /// another opener.
     #[must_use]
-    pub fn has_other_hosts_than(&self, call: &Tunnel) -> bool {
+    pub(crate) fn has_other_hosts_than(&self, call: &Tunnel) -> bool {
         (self.local_host, self.remote_host) != (call.local_host, call.remote_host)
     }
 }
@@ -125,7 +125,7 @@ impl Opener {
 impl TunnelRecord {
     /// The openers, each with its own policy, in the order of their ups.
     #[must_use]
-    pub fn opened_by(&self) -> Vec<Opener> {
+    pub(crate) fn opened_by(&self) -> Vec<Opener> {
         let own = |opener: &Opener| Opener {
             policy: opener.policy.clone().or_else(|| Some(self.policy.clone())),
             compression: opener.compression.or(Some(self.tunnel.compression)),
@@ -151,7 +151,7 @@ impl TunnelRecord {
     /// intersection of theirs, and the gateway is reachable only if all of them asked for that.
     /// Everything else is as the last opener described it.
     #[must_use]
-    pub fn with_openers(self, mut openers: Vec<Opener>) -> Self {
+    pub(crate) fn with_openers(self, mut openers: Vec<Opener>) -> Self {
         let policy = Policy::of_all(openers.iter().filter_map(|opener| opener.policy.as_ref()));
         let closed = openers.iter().any(|opener| opener.host_access == HostAccess::NotAsked);
         let last = openers.last().map(|opener| opener.tunnel(&self.tunnel));

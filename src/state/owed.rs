@@ -26,7 +26,7 @@ const DIGITS: usize = 10;
 
 /// A `down` that is yet to be executed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OwedDown {
+pub(crate) struct OwedDown {
     /// The tunnel, as the call described it; `None` if the note cannot be parsed, or is being
     /// written.
     pub tunnel: Option<Tunnel>,
@@ -40,7 +40,7 @@ impl Store {
     ///
     /// # Errors
     /// If the note cannot be written: then the `down` is lost.
-    pub fn note_owed_down(&self, tunnel: &Tunnel) -> Result<bool, RecordError> {
+    pub(crate) fn note_owed_down(&self, tunnel: &Tunnel) -> Result<bool, RecordError> {
         // Writes only to folders that no other user can change.
         for folder in [&self.top, &self.folder, &self.folder.join(FOLDER)] {
             match file::check_folder(folder) {
@@ -71,10 +71,7 @@ impl Store {
     }
 
     /// The downs that are yet to be executed, in the order of their calls.
-    ///
-    /// # Errors
-    /// If the folder cannot be listed.
-    pub fn owed_downs(&self) -> Result<Vec<OwedDown>, RecordError> {
+    pub(crate) fn owed_downs(&self) -> Result<Vec<OwedDown>, RecordError> {
         let notes = note::read_notes(&self.folder.join(FOLDER))?.into_iter();
         let owed = notes.map(|note| OwedDown {
             tunnel: note.text.and_then(|text| serde_json::from_str(&text).ok()),
@@ -84,10 +81,7 @@ impl Store {
     }
 
     /// Whether a `down` is yet to be executed.
-    ///
-    /// # Errors
-    /// If the folder cannot be listed.
-    pub fn has_owed_downs(&self) -> Result<bool, RecordError> {
+    pub(crate) fn has_owed_downs(&self) -> Result<bool, RecordError> {
         Ok(!note::note_names(&self.folder.join(FOLDER))?.is_empty())
     }
 
@@ -95,16 +89,13 @@ impl Store {
     ///
     /// # Errors
     /// If a file cannot be removed; the `down` is executed once more then.
-    pub fn drop_owed_down(&self, owed: &OwedDown) -> Result<(), RecordError> {
+    pub(crate) fn drop_owed_down(&self, owed: &OwedDown) -> Result<(), RecordError> {
         let mut names = owed.names.iter();
         names.try_for_each(|name| file::remove(&self.folder.join(FOLDER).join(name)))
     }
 
     /// Deletes all notes, because no tunnel is installed.
-    ///
-    /// # Errors
-    /// If the folder cannot be removed.
-    pub fn drop_owed_downs(&self) -> Result<(), RecordError> {
+    pub(crate) fn drop_owed_downs(&self) -> Result<(), RecordError> {
         file::remove_tree(&self.folder.join(FOLDER))
     }
 

@@ -12,7 +12,7 @@ use nix::libc;
 ///
 /// # Errors
 /// If it cannot be read, is no plain file, or is larger.
-pub fn read_plain(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+pub(crate) fn read_plain(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let file = OpenOptions::new()
         .read(true)
         .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)

@@ -1,4 +1,4 @@
 //! The operating system: programs that are started, and files that others wrote.
 
-pub mod files;
-pub mod process;
+pub(crate) mod files;
+pub(crate) mod process;

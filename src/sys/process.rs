@@ -44,7 +44,7 @@ const TURNS: u32 = 200;
 
 /// A program and how to run it.
 #[derive(Debug, Clone)]
-pub struct Invocation<'a> {
+pub(crate) struct Invocation<'a> {
     /// Where it is, from the root.
     pub program: &'a Path,
     /// Its arguments.
@@ -61,7 +61,7 @@ pub struct Invocation<'a> {
 
 /// What is done with a program's standard output.
 #[derive(Debug, Clone, Copy)]
-pub enum StandardOutput<'a> {
+pub(crate) enum StandardOutput<'a> {
     /// It is kept, all of it.
     Kept,
     /// It is thrown away.
@@ -73,7 +73,7 @@ pub enum StandardOutput<'a> {
 
 /// How a program ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ProcessOutput {
+pub(crate) struct ProcessOutput {
     /// How.
     pub exit: Exit,
     /// What it wrote, if it was to be kept.
@@ -84,7 +84,7 @@ pub struct ProcessOutput {
 
 /// How a program ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Exit {
+pub(crate) enum Exit {
     /// By itself, with this status.
     Code(i32),
     /// By another program's signal.
@@ -106,7 +106,7 @@ pub struct ProcessError {
 
 /// The first of these folders that has a program of this name.
 #[must_use]
-pub fn find_program(folders: &[PathBuf], name: &str) -> Option<PathBuf> {
+pub(crate) fn find_program(folders: &[PathBuf], name: &str) -> Option<PathBuf> {
     let runs =
         |path: &PathBuf| fs::metadata(path).is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0);
     folders.iter().map(|folder| folder.join(name)).find(runs)
@@ -115,7 +115,7 @@ pub fn find_program(folders: &[PathBuf], name: &str) -> Option<PathBuf> {
 /// The file that a program's name leads to. Only its links are followed, and not those among its
 /// folders, which takes fewer system calls than its canonical path.
 #[must_use]
-pub fn link_target(program: PathBuf) -> PathBuf {
+pub(crate) fn link_target(program: PathBuf) -> PathBuf {
     let mut target = program;
     for _ in 0..MOST_LINKS {
         let Ok(link) = fs::read_link(&target) else { break };
@@ -131,7 +131,7 @@ pub fn link_target(program: PathBuf) -> PathBuf {
 /// # Errors
 /// If it cannot be started, or its output not be read. That it failed is no error here, nor that it
 /// is not known how it ended: it may have done its work.
-pub fn run(invocation: &Invocation<'_>) -> Result<ProcessOutput, ProcessError> {
+pub(crate) fn run(invocation: &Invocation<'_>) -> Result<ProcessOutput, ProcessError> {
     let failed = |action| {
         move |error: io::Error| ProcessError {
             program: invocation.program.to_owned(),

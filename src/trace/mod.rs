@@ -13,4 +13,5 @@ mod walk;
 pub use doubt::{Assumption, Doubt};
 pub use packet::{ConnectionDirection, Endpoint, Packet, PacketCtState, seen_from_destination};
 pub use packet_trace::{HookTrace, RulesetModel, Trace};
-pub use walk::{DecidingRule, RuleOrder, Walk, WalkEnd};
+pub(crate) use walk::DecidingRule;
+pub use walk::{RuleOrder, Walk, WalkEnd};

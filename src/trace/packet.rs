@@ -203,7 +203,7 @@ impl Endpoint {
 
     /// Whether a policy of IPsec applies to it.
     #[must_use]
-    pub fn is_ipsec(&self) -> bool {
+    pub(crate) fn is_ipsec(&self) -> bool {
         match self {
             Self::Ipsec { .. } => true,
             Self::Gateway | Self::Unencrypted(_) => false,

@@ -4,12 +4,12 @@ mod call;
 mod dns_hook;
 mod event;
 mod interface;
-pub mod preview;
+pub(crate) mod preview;
 mod summary;
 mod tunnel_line;
 
 pub use event::{Event, read_event};
-pub use summary::Summary;
+pub(crate) use summary::Summary;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -426,9 +426,6 @@ fn close_owed(options: &Options, namespace: u64) -> Result<(), HookError> {
 
 /// The context of a removal. It needs no settings; but it writes rules of an older version again,
 /// and those need the mark bit of the settings.
-///
-/// # Errors
-/// If the record cannot be read.
 pub(crate) fn removing_context(context: Context, options: &Options, store: &Store) -> Result<Context, HookError> {
     let mut context = Context {
         settings: Settings::default(),
@@ -445,7 +442,7 @@ pub(crate) fn removing_context(context: Context, options: &Options, store: &Stor
 
 /// The daemon that this process is the hook of.
 #[must_use]
-pub fn parent_daemon() -> Option<DaemonProcess> {
+pub(crate) fn parent_daemon() -> Option<DaemonProcess> {
     DaemonProcess::from_parent(std::os::unix::process::parent_id())
 }
 

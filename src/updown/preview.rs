@@ -16,7 +16,7 @@ use crate::state::Record;
 ///
 /// # Errors
 /// If the record cannot be read, or there is no iptables.
-pub fn preview<T: Tables>(
+pub(crate) fn preview<T: Tables>(
     event: &Event,
     engine: &Engine<'_, T>,
     changes: &[RoutingChange],

@@ -1,13 +1,18 @@
-//! Which ups stand, by how each call ended: what a `down` takes is decided here a second time, from what the calls said and nothing else.
+//! Which ups are open, by how each call ended: what a `down` takes is decided here a second time, from what the calls said and nothing else.
 
 #![allow(dead_code, reason = "each test binary uses its part of this module")]
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use pluto_updown::apply::{ApplyError, TunnelOutcome};
 use pluto_updown::daemon::{Scope, Tunnel, UpCounting};
 use pluto_updown::firewall::TunnelKey;
 use pluto_updown::net::Network;
+use pluto_updown::netfilter::iptables::TablesError;
+
+use super::binary::Call;
+use super::world::World;
 
 /// What a call was for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,14 +21,24 @@ pub enum Verb {
     Down,
 }
 
+impl Verb {
+    /// The call with this verb, of an `up`.
+    pub fn of_call(self, up: Call) -> Call {
+        match self {
+            Self::Up => up,
+            Self::Down => up.opposite(),
+        }
+    }
+}
+
 /// How a call ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
     /// Well.
     Done,
-    /// It told the daemon that nothing was changed; a `down` is noted then.
+    /// It reported to the daemon that nothing was changed; a `down` is noted then.
     Refused,
-    /// It told the daemon that it failed, and the next call finds out what was changed: an `up` that can be called again is undone, whatever
+    /// It reported to the daemon that it failed, and the next call finds out what was changed: an `up` that can be called again is undone, whatever
     /// is counted and every `down` is completed.
     Open,
 }
@@ -77,8 +92,8 @@ impl Model {
             .or_else(|| only(&|up| there(up) && peer(up)))
     }
 
-    /// The ups that stand, in their order.
-    pub fn standing(&self) -> &[Tunnel] {
+    /// The open ups, in their order.
+    pub fn open_ups(&self) -> &[Tunnel] {
         &self.ups
     }
 
@@ -90,6 +105,55 @@ impl Model {
             record.entry(id.to_string()).or_default().push(opener(up));
         }
         record
+    }
+}
+
+/// A gateway, and beside it the model of what is up.
+#[derive(Debug)]
+pub struct Modelled {
+    pub world: World,
+    pub model: Model,
+}
+
+impl Modelled {
+    pub fn new(world: World) -> Self {
+        let model = Model::default();
+        Self { world, model }
+    }
+
+    /// A call to both. Says whether it went well.
+    pub fn call(&mut self, tunnel: &Tunnel, verb: Verb) -> bool {
+        let result = match verb {
+            Verb::Up => self.world.try_up(tunnel),
+            Verb::Down => self.world.try_down(tunnel),
+        };
+        let ended = match &result {
+            Ok(_) => Ended::Done,
+            // It never knew how its restore ended.
+            Err(ApplyError::Tables(TablesError::Unknown { .. })) if self.world.began => Ended::Open,
+            Err(ApplyError::Tables(_) | ApplyError::Owed(_)) => Ended::Refused,
+            Err(error) => panic!("{error}"),
+        };
+        self.model.call(tunnel, verb, ended);
+        result.is_ok()
+    }
+
+    /// The record and the tables hold what the model says, and no more than its ups make on a fresh gateway.
+    #[track_caller]
+    pub fn assert_agrees(&mut self, mut fresh: World, what: &str) {
+        fresh.up_all(self.model.open_ups());
+        assert_eq!(self.world.openers(), self.model.record(), "the record, {what}");
+        assert_eq!(self.world.contents(), fresh.contents(), "the tables, {what}");
+    }
+
+    /// Every up that is open goes down, and nothing is left but what an empty gateway has.
+    #[track_caller]
+    pub fn assert_ends(&mut self, mut empty: World, what: &str) {
+        for up in self.model.open_ups() {
+            assert_ne!(self.world.down(up), TunnelOutcome::NothingThere, "{what}");
+        }
+        assert_eq!(self.world.contents(), empty.contents(), "the end, {what}");
+        assert!(self.world.is_forgotten(), "the record at the end, {what}");
     }
 }
 
@@ -108,10 +172,10 @@ fn has_key_of(up: &Tunnel, other: &Tunnel) -> bool {
 /// Whether MOBIKE can have made one of the other: what differs is the address of the association at both times.
 fn became(up: &Tunnel, now: &Tunnel) -> bool {
     let is_own = |network: &Network, host: Option<IpAddr>| host.is_some_and(|host| network.is_host(host));
-    let near = |tunnel: &Tunnel| tunnel.scope == Scope::Host && is_own(&tunnel.local_client, tunnel.local_host);
-    let far = |tunnel: &Tunnel| is_own(&tunnel.remote_client, tunnel.remote_host);
-    let same_near = up.local_client == now.local_client || (near(up) && near(now));
-    let same_far = up.remote_client == now.remote_client || (far(up) && far(now));
-    let moves = near(up) || far(up);
+    let local = |tunnel: &Tunnel| tunnel.scope == Scope::Host && is_own(&tunnel.local_client, tunnel.local_host);
+    let remote = |tunnel: &Tunnel| is_own(&tunnel.remote_client, tunnel.remote_host);
+    let same_near = up.local_client == now.local_client || (local(up) && local(now));
+    let same_far = up.remote_client == now.remote_client || (remote(up) && remote(now));
+    let moves = local(up) || remote(up);
     moves && same_near && same_far && up.connection == now.connection && up.traffic == now.traffic
 }

@@ -3,14 +3,13 @@
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its part of this module")]
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::ffi::OsString;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use pluto_updown::apply::{
     ApplyError, Blocked, Change, Context, Engine, SettingsOrigin, StartReport, TunnelOutcome, note_down,
 };
-use pluto_updown::daemon::{FirewallAction, RawEnv, Tunnel};
+use pluto_updown::daemon::{FirewallAction, Tunnel};
 use pluto_updown::firewall::Drift;
 use pluto_updown::net::Family;
 use pluto_updown::netfilter::iptables::{RefusalReason, Tables, TablesError};
@@ -18,28 +17,18 @@ use pluto_updown::netfilter::{Backend, Ruleset, Table};
 use pluto_updown::netlink::XfrmInterface;
 use pluto_updown::settings::{Nat, Policy, Settings};
 use pluto_updown::state::{DaemonProcess, Store, TunnelRecord};
-use pluto_updown::updown::read_event;
 use tempfile::TempDir;
 
-use super::emulator::{Emulator, Kind};
+use super::binary::Call;
+use super::emulator::{Contents, Emulator, Kind};
 use super::model::opener;
+use super::packet::{Packet, Verdict, trace};
 use super::random::Random;
 use super::scratch::scratch;
 
-/// What becomes of the process at the next restore.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Death {
-    /// It dies before the kernel has the transaction.
-    Before,
-    /// It dies when the kernel has just committed it.
-    After,
-    /// It dies when the kernel has just committed the first table of it.
-    Halfway,
-}
-
 /// How a restore fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Fate {
+pub enum RestoreFailure {
     /// It refuses, as it does what does not fit what the kernel holds, and changes nothing.
     Refused,
     /// It refuses for a reason that has nothing to do with rules, and changes nothing.
@@ -56,7 +45,10 @@ pub enum Fate {
     KilledAfter,
 }
 
-impl Fate {
+impl RestoreFailure {
+    /// How a process ends that is killed.
+    pub const KILLED: [Self; 3] = [Self::KilledBefore, Self::KilledHalfway, Self::KilledAfter];
+
     pub const ALL: [Self; 7] = [
         Self::Refused,
         Self::RefusedBySystem,
@@ -75,30 +67,28 @@ pub struct Chance {
     /// One restore in so many fails.
     pub one_in: usize,
     /// How often each fate was met.
-    pub met: BTreeMap<Fate, usize>,
+    pub met: BTreeMap<RestoreFailure, usize>,
 }
 
 impl Chance {
-    fn draw(&mut self) -> Option<Fate> {
+    fn draw(&mut self) -> Option<RestoreFailure> {
         if self.random.below(self.one_in) != 0 {
             return None;
         }
-        let fate = self.random.pick(&Fate::ALL);
-        *self.met.entry(fate).or_default() += 1;
-        Some(fate)
+        let failure = self.random.pick(&RestoreFailure::ALL);
+        *self.met.entry(failure).or_default() += 1;
+        Some(failure)
     }
 }
 
 /// The emulated tables of a machine.
 #[derive(Debug)]
 pub struct EmulatedTables {
-    books: BTreeMap<Ruleset, Emulator>,
+    emulators: BTreeMap<Ruleset, Emulator>,
     /// What `iptables` is.
     pub default: Backend,
-    /// What happens at the next restore.
-    pub death: Option<Death>,
-    /// How the restores after that fail, one after the other.
-    pub fates: VecDeque<Fate>,
+    /// How the next restores fail, one after the other.
+    pub failures: VecDeque<RestoreFailure>,
     /// What may happen at every restore.
     pub chance: Option<Chance>,
     /// What the last restore was given.
@@ -108,39 +98,44 @@ pub struct EmulatedTables {
 }
 
 impl EmulatedTables {
-    pub fn book(&mut self, family: Family) -> &mut Emulator {
+    pub fn emulator(&mut self, family: Family) -> &mut Emulator {
         let ruleset = Ruleset {
             backend: self.default,
             family,
         };
-        self.books.entry(ruleset).or_default()
+        self.emulators.entry(ruleset).or_default()
     }
 
     pub fn restores(&self) -> usize {
-        self.books.values().map(|book| book.restores).sum()
+        self.emulators.values().map(|emulator| emulator.restores).sum()
     }
 
-    fn fail(&mut self, ruleset: Ruleset, text: &str, fate: Fate) -> TablesError {
-        let book = self.books.entry(ruleset).or_default();
-        book.dies_halfway = matches!(fate, Fate::RefusedHalfway | Fate::KilledHalfway);
-        let restored = match fate {
-            Fate::Refused | Fate::RefusedBySystem | Fate::KilledBefore => Ok(()),
-            Fate::RefusedHalfway | Fate::RefusedAfter | Fate::KilledHalfway | Fate::KilledAfter => book.restore(text),
+    fn fail(&mut self, ruleset: Ruleset, text: &str, failure: RestoreFailure) -> TablesError {
+        let emulator = self.emulators.entry(ruleset).or_default();
+        emulator.dies_halfway = matches!(failure, RestoreFailure::RefusedHalfway | RestoreFailure::KilledHalfway);
+        let restored = match failure {
+            RestoreFailure::Refused | RestoreFailure::RefusedBySystem | RestoreFailure::KilledBefore => Ok(()),
+            RestoreFailure::RefusedHalfway
+            | RestoreFailure::RefusedAfter
+            | RestoreFailure::KilledHalfway
+            | RestoreFailure::KilledAfter => emulator.restore(text),
         };
-        book.dies_halfway = false;
-        let reason = match fate {
-            Fate::RefusedBySystem => RefusalReason::System,
-            Fate::Refused | Fate::RefusedHalfway | Fate::RefusedAfter => RefusalReason::Rules,
-            Fate::KilledBefore => return dead(),
+        emulator.dies_halfway = false;
+        let reason = match failure {
+            RestoreFailure::RefusedBySystem => RefusalReason::System,
+            RestoreFailure::Refused | RestoreFailure::RefusedHalfway | RestoreFailure::RefusedAfter => {
+                RefusalReason::Rules
+            }
+            RestoreFailure::KilledBefore => return dead(),
             // What it would have refused it did not live to commit, and has said so.
-            Fate::KilledHalfway | Fate::KilledAfter => {
+            RestoreFailure::KilledHalfway | RestoreFailure::KilledAfter => {
                 return match restored {
                     Err(stderr) if stderr != "killed" => refused(stderr, RefusalReason::Rules),
                     Ok(()) | Err(_) => dead(),
                 };
             }
         };
-        refused(format!("{fate:?}: emulated"), reason)
+        refused(format!("{failure:?}: emulated"), reason)
     }
 }
 
@@ -155,23 +150,14 @@ impl Tables for EmulatedTables {
     fn restore(&mut self, ruleset: Ruleset, text: &str) -> Result<(), TablesError> {
         assert!(!text.is_empty(), "iptables-restore is started for nothing");
         text.clone_into(&mut self.last_text);
-        let fate = self.fates.pop_front();
-        if let Some(fate) = fate.or_else(|| self.chance.as_mut()?.draw()) {
-            return Err(self.fail(ruleset, text, fate));
+        let failure = self.failures.pop_front();
+        if let Some(failure) = failure.or_else(|| self.chance.as_mut()?.draw()) {
+            return Err(self.fail(ruleset, text, failure));
         }
-        let death = self.death.take();
-        let book = self.books.entry(ruleset).or_default();
-        match death {
-            Some(Death::Before) => return Err(dead()),
-            Some(Death::Halfway) => book.dies_halfway = true,
-            Some(Death::After) | None => {}
-        }
-        let restored = book.restore(text);
-        match death {
-            // What was refused did not live to be committed.
-            Some(Death::Halfway | Death::After) if restored.is_ok() || death == Some(Death::Halfway) => Err(dead()),
-            Some(_) | None => restored.map_err(|stderr| refused(stderr, RefusalReason::Rules)),
-        }
+        let emulator = self.emulators.entry(ruleset).or_default();
+        emulator
+            .restore(text)
+            .map_err(|stderr| refused(stderr, RefusalReason::Rules))
     }
 
     fn resume(&mut self, ruleset: Ruleset, text: &str) -> Result<(), TablesError> {
@@ -179,28 +165,28 @@ impl Tables for EmulatedTables {
     }
 
     fn save(&mut self, ruleset: Ruleset, table: Table) -> Result<String, TablesError> {
-        let book = self.books.entry(ruleset).or_default();
+        let emulator = self.emulators.entry(ruleset).or_default();
         let kind = match table {
             Table::Filter => Kind::Filter,
             Table::Nat => Kind::Nat,
             Table::Mangle => Kind::Mangle,
         };
-        match book.lacks.contains(&kind) {
+        match emulator.lacks.contains(&kind) {
             true => Err(refused(
                 format!("can't initialize iptables table `{table}'"),
                 RefusalReason::Rules,
             )),
-            false => Ok(book.table(kind).save()),
+            false => Ok(emulator.table(kind).save()),
         }
     }
 
     fn save_all(&mut self, ruleset: Ruleset) -> Result<String, TablesError> {
-        let book = self.books.entry(ruleset).or_default();
-        Ok(Kind::ALL.map(|kind| book.table(kind).save()).concat())
+        let emulator = self.emulators.entry(ruleset).or_default();
+        Ok(emulator.save_all())
     }
 
     fn backends(&self, _family: Family) -> BTreeSet<Backend> {
-        let used = self.books.keys().map(|ruleset| ruleset.backend);
+        let used = self.emulators.keys().map(|ruleset| ruleset.backend);
         used.chain([self.default]).collect()
     }
 }
@@ -230,9 +216,9 @@ pub struct World {
     pub interfaces: Vec<XfrmInterface>,
     /// The networks that the gateway is connected to.
     pub connected: Vec<ipnet::IpNet>,
-    /// What a `down` is told of them that asks.
+    /// The answer for a `down` that queries them.
     pub ask_connected: Option<fn() -> Option<Vec<ipnet::IpNet>>>,
-    /// What any call is told of the path to a peer that asks.
+    /// What any call gets for the path to a peer if it queries it.
     pub ask_path_mtu: Option<fn(IpAddr) -> Option<u16>>,
     /// What the calls have said to whoever runs the machine.
     pub notes: Vec<String>,
@@ -248,10 +234,9 @@ pub struct World {
 impl Default for World {
     fn default() -> Self {
         let tables = EmulatedTables {
-            books: BTreeMap::new(),
+            emulators: BTreeMap::new(),
             default: Backend::Nft,
-            death: None,
-            fates: VecDeque::new(),
+            failures: VecDeque::new(),
             chance: None,
             last_text: String::new(),
             lacks_family: None,
@@ -274,15 +259,70 @@ impl Default for World {
 }
 
 impl World {
+    /// A gateway with this settings file.
+    pub fn with_file(file: &str) -> Self {
+        Self {
+            settings: settings(file),
+            ..Self::default()
+        }
+    }
+
+    /// The same on this backend.
+    pub fn on(mut self, backend: Backend) -> Self {
+        self.tables.default = backend;
+        self
+    }
+
+    /// Another settings file.
+    pub fn set_file(&mut self, file: &str) {
+        self.settings = settings(file);
+    }
+
+    /// The tables of a family.
+    pub fn emulator(&mut self, family: Family) -> &mut Emulator {
+        self.tables.emulator(family)
+    }
+
+    /// Loads an administrator's rules into a table, which nobody may touch.
+    pub fn load_administrators(&mut self, family: Family, kind: Kind) {
+        let text = match kind {
+            Kind::Filter => "*filter\n-A INPUT -i lo -j ACCEPT\n-A FORWARD -i lan0 -j ACCEPT\nCOMMIT\n",
+            Kind::Nat => "*nat\n-A PREROUTING -i w0 -j LOG\n-A POSTROUTING -o w0 -j ACCEPT\nCOMMIT\n",
+            Kind::Mangle => "*mangle\n-A FORWARD -o w0 -j ACCEPT\nCOMMIT\n",
+        };
+        // A refusal that waits for the next transaction befalls this one too.
+        while self.emulator(family).restore(text).is_err() {}
+    }
+
+    /// With them in all tables of both families.
+    pub fn administered(mut self) -> Self {
+        for family in Family::ALL {
+            Kind::ALL
+                .iter()
+                .for_each(|kind| self.load_administrators(family, *kind));
+        }
+        self
+    }
+
+    /// Every chain of both families. In which order tunnels stand in ours is not looked at.
+    pub fn contents(&mut self) -> [Contents; 2] {
+        Family::ALL.map(|family| self.emulator(family).contents())
+    }
+
+    /// The verdict on a packet in the filter table.
+    pub fn verdict(&mut self, family: Family, packet: &Packet) -> Verdict {
+        trace(self.emulator(family), packet).verdict
+    }
+
     /// One hook call, as the program makes it.
     pub fn call(&mut self, firewall_action: &FirewallAction) -> Result<Option<TunnelOutcome>, ApplyError> {
         let context = match firewall_action {
             FirewallAction::Open(_) => self.caller(),
             FirewallAction::Close(_) | FirewallAction::Nothing => self.remover(),
         };
-        let done = self.work_with(context, |session| match firewall_action {
-            FirewallAction::Open(tunnel) => session.open_tunnel(tunnel).map(Some),
-            FirewallAction::Close(tunnel) => session.close_tunnel(tunnel).map(Some),
+        let done = self.work_with(context, |engine| match firewall_action {
+            FirewallAction::Open(tunnel) => engine.open_tunnel(tunnel).map(Some),
+            FirewallAction::Close(tunnel) => engine.close_tunnel(tunnel).map(Some),
             FirewallAction::Nothing => Ok(None),
         });
         match (done, firewall_action) {
@@ -320,21 +360,39 @@ impl World {
         }
     }
 
-    pub fn up(&mut self, tunnel: &Tunnel) -> TunnelOutcome {
-        self.call(&FirewallAction::Open(Box::new(tunnel.clone())))
-            .expect("an up")
-            .expect("an outcome")
+    /// An `up` that may fail.
+    pub fn try_up(&mut self, tunnel: &Tunnel) -> Result<TunnelOutcome, ApplyError> {
+        let done = self.call(&FirewallAction::Open(Box::new(tunnel.clone())))?;
+        Ok(done.expect("an outcome"))
     }
 
+    /// A `down` that may fail.
+    pub fn try_down(&mut self, tunnel: &Tunnel) -> Result<TunnelOutcome, ApplyError> {
+        let done = self.call(&FirewallAction::Close(Box::new(tunnel.clone())))?;
+        Ok(done.expect("an outcome"))
+    }
+
+    #[track_caller]
+    pub fn up(&mut self, tunnel: &Tunnel) -> TunnelOutcome {
+        self.try_up(tunnel).expect("an up")
+    }
+
+    #[track_caller]
     pub fn down(&mut self, tunnel: &Tunnel) -> TunnelOutcome {
-        self.call(&FirewallAction::Close(Box::new(tunnel.clone())))
-            .expect("a down")
-            .expect("an outcome")
+        self.try_down(tunnel).expect("a down")
+    }
+
+    /// Brings all of them up.
+    #[track_caller]
+    pub fn up_all<'t>(&mut self, tunnels: impl IntoIterator<Item = &'t Tunnel>) {
+        for tunnel in tunnels {
+            self.up(tunnel);
+        }
     }
 
     /// `pluto-updown start`.
     pub fn start(&mut self) -> Result<StartReport, ApplyError> {
-        self.work(|session| session.start())
+        self.work(|engine| engine.start())
     }
 
     /// The same where nothing but that is of interest.
@@ -349,50 +407,50 @@ impl World {
 
     /// The parts in which `pluto-updown start` changes very many tunnels.
     pub fn start_parts(&mut self) -> Vec<Change> {
-        self.work(|session| session.plan_start_parts()).expect("a plan")
+        self.work(|engine| engine.plan_start_parts()).expect("a plan")
     }
 
     /// One of them.
     pub fn start_part(&mut self, part: &Change) -> Result<(), ApplyError> {
-        self.work(|session| session.start_part(part))
+        self.work(|engine| engine.start_part(part))
     }
 
     /// `pluto-updown stop`.
     pub fn stop(&mut self) -> Result<StartReport, ApplyError> {
-        self.work(|session| session.stop())
+        self.work(|engine| engine.stop())
     }
 
     /// `pluto-updown unblock`.
     pub fn unblock(&mut self, blocked: &Blocked) -> Result<StartReport, ApplyError> {
-        self.work(|session| session.unblock(blocked))
+        self.work(|engine| engine.unblock(blocked))
     }
 
     /// `pluto-updown restore`: what was wrong in the tables of this machine.
     pub fn restore(&mut self) -> Result<Vec<Drift>, ApplyError> {
-        let rulesets: Vec<_> = self.tables.books.keys().copied().collect();
-        self.work(|session| {
-            let found: Result<Vec<_>, _> = rulesets.into_iter().map(|ruleset| session.reconcile(ruleset)).collect();
+        let rulesets: Vec<_> = self.tables.emulators.keys().copied().collect();
+        self.work(|engine| {
+            let found: Result<Vec<_>, _> = rulesets.into_iter().map(|ruleset| engine.reconcile(ruleset)).collect();
             Ok(found?.concat())
         })
     }
 
-    /// Every tunnel on record, by its name, and how many times it is up.
+    /// Every recorded tunnel, by its name, and how many times it is up.
     pub fn recorded(&self) -> BTreeMap<String, u32> {
         let store = Store::open_unlocked(&self.folder.path().join("state"), 1);
         let tunnels = self
             .tables
-            .books
+            .emulators
             .keys()
             .flat_map(|ruleset| store.tunnels(*ruleset).expect("a record"));
         tunnels.map(|record| (record.id.to_string(), record.count)).collect()
     }
 
-    /// Every tunnel on record, by its name, and who has it up.
+    /// Every recorded tunnel, by its name, and who has it up.
     pub fn openers(&self) -> BTreeMap<String, Vec<String>> {
         let store = Store::open_unlocked(&self.folder.path().join("state"), 1);
         let records = self
             .tables
-            .books
+            .emulators
             .keys()
             .flat_map(|ruleset| store.tunnels(*ruleset).expect("a record"));
         let openers = |record: &TunnelRecord| record.opener_views().iter().map(|(tunnel, _)| opener(tunnel)).collect();
@@ -415,11 +473,11 @@ impl World {
     ) -> Result<R, ApplyError> {
         let deadline = Instant::now() + Duration::from_secs(10);
         let store = Store::open_locked(&self.folder.path().join("state"), 1, deadline)?;
-        let mut session = Engine::new(&store, &mut self.tables, caller);
-        let kept = session.housekeep();
+        let mut engine = Engine::new(&store, &mut self.tables, caller);
+        let kept = engine.housekeep();
         self.began = kept.is_ok();
-        let result = kept.and_then(|()| work(&mut session));
-        self.notes.extend(session.notes().iter().map(ToString::to_string));
+        let result = kept.and_then(|()| work(&mut engine));
+        self.notes.extend(engine.notes().iter().map(ToString::to_string));
         store.remove_unused()?;
         result
     }
@@ -430,7 +488,13 @@ impl World {
     }
 }
 
-/// Settings by which everything is allowed and the nat table is none of our business.
+/// What a settings file says.
+#[track_caller]
+pub fn settings(file: &str) -> Settings {
+    Settings::parse(file).unwrap_or_else(|error| panic!("{file}\n{error}"))
+}
+
+/// Settings that allow everything and leave the nat table alone.
 pub fn nat_left_alone() -> Settings {
     Settings {
         tunnel: Policy {
@@ -441,61 +505,36 @@ pub fn nat_left_alone() -> Settings {
     }
 }
 
-/// What a call with these variables, one `NAME=value` a line, asks of the firewall.
-pub fn firewall_action(variables: &str) -> FirewallAction {
-    let pairs = variables.lines().filter_map(|line| line.trim().split_once('='));
-    let pairs = pairs.map(|(name, value)| (OsString::from(name), OsString::from(value)));
-    read_event(&RawEnv::new([], pairs))
-        .expect("a call that is understood")
-        .firewall
-}
-
-/// The tunnel that a call with these variables is about.
-pub fn tunnel(variables: &str) -> Tunnel {
-    match firewall_action(variables) {
-        FirewallAction::Open(tunnel) | FirewallAction::Close(tunnel) => *tunnel,
-        FirewallAction::Nothing => panic!("a verb without a tunnel"),
-    }
-}
-
-/// The variables of charon for a CHILD_SA, verb and all.
-pub fn strongswan(verb: &str, connection: &str, reqid: u32, my_client: &str, peer_client: &str) -> String {
-    let v6 = if my_client.contains(':') { "-v6" } else { "" };
-    format!(
-        "PLUTO_VERSION=1.1\nPLUTO_VERB={verb}{v6}\nPLUTO_CONNECTION={connection}\nPLUTO_INTERFACE=eth0\nPLUTO_REQID={reqid}\n\
-         PLUTO_PROTO=esp\nPLUTO_UNIQUEID=1\nPLUTO_ME=192.0.2.1\nPLUTO_MY_ID=hub\nPLUTO_MY_CLIENT={my_client}\nPLUTO_MY_PORT=0\n\
-         PLUTO_MY_PROTOCOL=0\nPLUTO_PEER=192.0.2.2\nPLUTO_PEER_ID=spoke\nPLUTO_PEER_CLIENT={peer_client}\nPLUTO_PEER_PORT=0\n\
-         PLUTO_PEER_PROTOCOL=0\n"
+/// The `up` of charon for a CHILD_SA between two networks.
+pub fn strongswan(connection: &str, reqid: u32, my_client: &str, peer_client: &str) -> Call {
+    let suffix = if my_client.contains(':') { "-v6" } else { "" };
+    made(
+        "PLUTO_VERSION=1.1 PLUTO_INTERFACE=eth0 PLUTO_PROTO=esp PLUTO_UNIQUEID=1 PLUTO_ME=192.0.2.1 PLUTO_MY_ID=hub PLUTO_MY_PORT=0 \
+         PLUTO_MY_PROTOCOL=0 PLUTO_PEER=192.0.2.2 PLUTO_PEER_ID=spoke PLUTO_PEER_PORT=0 PLUTO_PEER_PROTOCOL=0",
     )
+    .with_verb(&format!("up-client{suffix}"))
+    .with("PLUTO_CONNECTION", connection)
+    .with("PLUTO_REQID", reqid.to_string())
+    .with("PLUTO_MY_CLIENT", my_client)
+    .with("PLUTO_PEER_CLIENT", peer_client)
 }
 
-/// The variables of libreswan 5.2 for a permanent connection, as far as the firewall is concerned.
-pub fn libreswan(verb: &str, connection: &str, reqid: u32, my_client: &str, peer_client: &str) -> String {
-    format!(
-        "PLUTO_VERB={verb}\nPLUTO_CONNECTION={connection}\nPLUTO_CONN_KIND=CK_PERMANENT\nPLUTO_STACK=xfrm\n\
-         PLUTO_CLIENT_FAMILY=ipv4\nPLUTO_INTERFACE=eth0\nPLUTO_VIRT_INTERFACE=NULL\nPLUTO_XFRMI_ROUTE=\nVTI_IFACE=\n\
-         PLUTO_ME=192.0.2.1\nPLUTO_MY_ID=@hub\nPLUTO_MY_CLIENT={my_client}\nPLUTO_MY_PORT=0\nPLUTO_MY_PROTOCOL=0\n\
-         PLUTO_PEER=192.0.2.2\nPLUTO_PEER_ID=@spoke\nPLUTO_PEER_CLIENT={peer_client}\nPLUTO_PEER_PORT=0\nPLUTO_PEER_PROTOCOL=0\n\
-         PLUTO_SA_REQID={reqid}\nPLUTO_SA_TYPE=ESP\nSPI_IN=0x1\nSPI_OUT=0x2\n"
+/// The `up` of libreswan 5.2 for a permanent connection, as far as the firewall is concerned.
+pub fn libreswan(connection: &str, reqid: u32, my_client: &str, peer_client: &str) -> Call {
+    made(
+        "PLUTO_CONN_KIND=CK_PERMANENT PLUTO_STACK=xfrm PLUTO_CLIENT_FAMILY=ipv4 PLUTO_INTERFACE=eth0 PLUTO_VIRT_INTERFACE=NULL \
+         PLUTO_XFRMI_ROUTE= VTI_IFACE= PLUTO_ME=192.0.2.1 PLUTO_MY_ID=@hub PLUTO_MY_PORT=0 PLUTO_MY_PROTOCOL=0 PLUTO_PEER=192.0.2.2 \
+         PLUTO_PEER_ID=@spoke PLUTO_PEER_PORT=0 PLUTO_PEER_PROTOCOL=0 PLUTO_SA_TYPE=ESP SPI_IN=0x1 SPI_OUT=0x2",
     )
+    .with_verb("up-client")
+    .with("PLUTO_CONNECTION", connection)
+    .with("PLUTO_SA_REQID", reqid.to_string())
+    .with("PLUTO_MY_CLIENT", my_client)
+    .with("PLUTO_PEER_CLIENT", peer_client)
 }
 
-/// These variables with one of them set otherwise.
-pub fn with(variables: &str, name: &str, value: &str) -> String {
-    let others: String = variables
-        .lines()
-        .filter(|line| line.split('=').next() != Some(name))
-        .map(|line| format!("{line}\n"))
-        .collect();
-    format!("{others}{name}={value}\n")
-}
-
-/// The variables of each call in a captures file.
-pub fn captured(file: &str) -> Vec<String> {
-    let path = format!("{}/tests/captures/{file}.calls", env!("CARGO_MANIFEST_DIR"));
-    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
-    let calls = text.split("\n\n").filter(|block| block.starts_with('>'));
-    calls
-        .map(|block| block.lines().skip(1).map(|line| format!("{line}\n")).collect())
-        .collect()
+/// A call with these variables, `NAME=value` each.
+fn made(variables: &str) -> Call {
+    let pairs = variables.split_whitespace().filter_map(|pair| pair.split_once('='));
+    pairs.fold(Call::default(), |call, (name, value)| call.with(name, value))
 }

@@ -8,8 +8,8 @@ use pluto_updown::netlink::XfrmInterface;
 use pluto_updown::settings::Settings;
 
 use crate::support::emulator::Kind;
-use crate::support::packet::{Packet, Verdict, trace};
-use crate::support::world::{World, libreswan, strongswan, tunnel, with};
+use crate::support::packet::{Packet, Verdict};
+use crate::support::world::{World, libreswan, strongswan};
 
 /// The hub's own networks, those of the spoke that the settings restrict, and those of another one.
 const NETWORKS: [[&str; 3]; 2] = [
@@ -36,8 +36,8 @@ fn interface(name: &str, if_id: u32) -> XfrmInterface {
 }
 
 fn closed(local: &str, remote: &str) -> Tunnel {
-    let up = strongswan("up-client", "closed", 1, local, remote);
-    tunnel(&with(&with(&up, "PLUTO_IF_ID_IN", "8"), "PLUTO_IF_ID_OUT", "8"))
+    let up = strongswan("closed", 1, local, remote);
+    up.with("PLUTO_IF_ID_IN", "8").with("PLUTO_IF_ID_OUT", "8").tunnel()
 }
 
 fn worlds(restriction: &str) -> impl Iterator<Item = (World, Family, [&'static str; 3], [&'static str; 3])> {
@@ -73,7 +73,7 @@ fn outbound([here, there, beyond]: [&str; 3], device: &str) -> [Packet; 4] {
 }
 
 fn filter(world: &mut World, family: Family) -> String {
-    world.tables.book(family).table(Kind::Filter).save()
+    world.emulator(family).table(Kind::Filter).save()
 }
 
 #[test]
@@ -81,15 +81,15 @@ fn what_may_not_enter_a_tunnel_does_not_enter_it_by_an_interface_that_is_created
     for restriction in ["allow = \"none\"", "chain = \"mine\"\nallow = \"all\""] {
         for (mut world, family, [local, remote, other], hosts) in worlds(restriction) {
             world
-                .tables
-                .book(family)
+                .emulator(family)
                 .restore("*filter\n:mine - [0:0]\nCOMMIT\n")
                 .expect("a chain");
             let before = filter(&mut world, family);
-            let beyond = tunnel(&strongswan("up-client", "beyond", 2, local, other));
+            let beyond = strongswan("beyond", 2, local, other).tunnel();
             // Between the same networks, by an interface that exists.
-            let beside = libreswan("up-client", "beside", 16393, local, remote);
-            let beside = tunnel(&with(&beside, "VTI_IFACE", "vti1"));
+            let beside = libreswan("beside", 16393, local, remote)
+                .with("VTI_IFACE", "vti1")
+                .tunnel();
             for tunnels in [
                 [&beyond, &beside, &closed(local, remote)],
                 [&closed(local, remote), &beside, &beyond],
@@ -98,11 +98,11 @@ fn what_may_not_enter_a_tunnel_does_not_enter_it_by_an_interface_that_is_created
                     world.up(tunnel);
                 }
                 for packet in outbound(hosts, "xfrm8") {
-                    let verdict = trace(world.tables.book(family), &packet).verdict;
+                    let verdict = world.verdict(family, &packet);
                     assert_eq!(verdict, Verdict::Drop, "{restriction} {packet:?}");
                 }
                 let allowed = outbound(hosts, "vti1")[0].clone();
-                assert_eq!(trace(world.tables.book(family), &allowed).verdict, Verdict::Accept);
+                assert_eq!(world.verdict(family, &allowed), Verdict::Accept);
                 for tunnel in tunnels {
                     world.down(tunnel);
                 }
@@ -125,7 +125,7 @@ fn what_no_setting_forbids_is_left_to_other_rules() {
     for (mut world, family, [local, remote, _], hosts) in worlds("allow = \"replies\"") {
         world.up(&closed(local, remote));
         let allowed = outbound(hosts, "xfrm8")[0].clone();
-        assert_eq!(trace(world.tables.book(family), &allowed).verdict, Verdict::Policy);
+        assert_eq!(world.verdict(family, &allowed), Verdict::Policy);
         assert!(world.notes[0].contains("your own rules decide"), "{:?}", world.notes);
     }
 }
@@ -139,7 +139,7 @@ fn a_tunnel_between_everything_and_everything_is_not_blocked_by_addresses() {
         };
         world.up(&closed(everything, everything));
         let allowed = outbound(hosts, "lan1")[0].clone();
-        assert_eq!(trace(world.tables.book(family), &allowed).verdict, Verdict::Policy);
+        assert_eq!(world.verdict(family, &allowed), Verdict::Policy);
         assert!(world.notes[0].contains("are not restricted"), "{:?}", world.notes);
     }
 }
@@ -154,14 +154,14 @@ fn what_stays_in_the_local_network_is_not_blocked() {
         };
         world.up(&closed(local, everything));
         let within = outbound(hosts, "lan1")[0].clone();
-        assert_eq!(trace(world.tables.book(family), &within).verdict, Verdict::Policy);
+        assert_eq!(world.verdict(family, &within), Verdict::Policy);
         let [here, ..] = hosts;
         let away = match family {
             Family::Ipv4 => "203.0.113.1",
             Family::Ipv6 => "2001:db8::1",
         };
         let away = Packet::between(here, away).tcp(1, 2).in_by("lan0").out_by("xfrm8");
-        assert_eq!(trace(world.tables.book(family), &away).verdict, Verdict::Drop);
+        assert_eq!(world.verdict(family, &away), Verdict::Drop);
     }
 }
 

@@ -1,7 +1,8 @@
-//! The rules of every captured tunnel, asked about sample packets: `verdicts.txt` says in words what must become of them.
+//! The rules of every captured tunnel, asked about sample packets: `verdicts.txt` says in words what must happen to them.
 
+use crate::support::captures::{calls, calls_of};
 use crate::support::packet::{From, Packet, To, Verdict, trace};
-use crate::support::world::{World, captured, firewall_action};
+use crate::support::world::{World, strongswan};
 use pluto_updown::daemon::FirewallAction;
 use pluto_updown::net::Family;
 
@@ -39,13 +40,15 @@ fn packet_of(text: &str) -> Packet {
         panic!("{text}")
     };
     let mut packet = Packet::between(source, destination);
-    packet.from = place(from, From::Local, From::Device, |device, reqid, protocol| From::Ipsec {
-        device,
-        reqid,
-        protocol,
+    packet.from = place(from, From::Local, From::Device, |interface, reqid, protocol| {
+        From::Ipsec {
+            interface,
+            reqid,
+            protocol,
+        }
     });
-    packet.to = place(to, To::Local, To::Device, |device, reqid, protocol| To::Ipsec {
-        device,
+    packet.to = place(to, To::Local, To::Device, |interface, reqid, protocol| To::Ipsec {
+        interface,
         reqid,
         protocol,
     });
@@ -73,7 +76,7 @@ fn place<P>(text: &str, gateway: P, clear: fn(String) -> P, tunnel: fn(String, u
     let reqid = |number: &str| number.parse().unwrap_or_else(|_| panic!("{text}"));
     match (kind, inner.split_once(',')) {
         ("clear" | "device", None) => clear(inner.to_owned()),
-        ("device", Some((device, number))) => tunnel(device.to_owned(), reqid(number), ESP),
+        ("device", Some((interface, number))) => tunnel(interface.to_owned(), reqid(number), ESP),
         ("tunnel", None) => tunnel("w0".to_owned(), reqid(inner), ESP),
         ("tunnel", Some((number, "ah"))) => tunnel("w0".to_owned(), reqid(number), AH),
         _ => panic!("{text}"),
@@ -85,14 +88,11 @@ fn place<P>(text: &str, gateway: P, clear: fn(String) -> P, tunnel: fn(String, u
 fn world(capture: &str, connections: &[&str]) -> World {
     let mut world = World::default();
     for connection in connections {
-        let name = format!("PLUTO_CONNECTION={connection}\n");
-        let calls = captured(capture)
-            .into_iter()
-            .filter(|call| call.contains(&name))
-            .map(|call| firewall_action(&call));
-        let first = calls.take_while(|firewall_action| !matches!(firewall_action, FirewallAction::Close(_)));
+        let calls = calls_of(capture, connection).into_iter();
+        let actions = calls.map(|call| call.firewall_action());
+        let first = actions.take_while(|action| !matches!(action, FirewallAction::Close(_)));
         let ups: Vec<_> = first
-            .filter(|firewall_action| matches!(firewall_action, FirewallAction::Open(_)))
+            .filter(|action| matches!(action, FirewallAction::Open(_)))
             .collect();
         assert!(!ups.is_empty(), "{capture} brings {connection} up");
         for up in ups {
@@ -119,13 +119,13 @@ fn every_sample_packet_gets_the_verdict_that_the_table_says() {
         } = Line::parse(text);
         let mut world = world(capture, &connections);
         let family = Family::of_address(packet.source);
-        let trace = trace(world.tables.book(family), &packet);
+        let trace = trace(world.emulator(family), &packet);
         assert_eq!(
             trace.verdict,
             verdict,
             "{text}\nmatched {:#?}\n{}",
             trace.matched,
-            world.tables.book(family).save()
+            world.emulator(family).save()
         );
     }
 }
@@ -145,11 +145,8 @@ fn the_table_speaks_of_every_captured_tunnel() {
             .collect();
         assert!(!spoken.is_empty(), "{capture}");
     }
-    for call in captured("strongswan-6.0.1").iter().chain(&captured("libreswan-5.2")) {
-        let name = call
-            .lines()
-            .find_map(|line| line.strip_prefix("PLUTO_CONNECTION="))
-            .expect("a name");
+    for call in [calls("strongswan-6.0.1"), calls("libreswan-5.2")].concat() {
+        let name = call.get("PLUTO_CONNECTION");
         let kind = name.split('/').next().expect("a first part");
         let spoken = lines()
             .map(Line::parse)
@@ -163,11 +160,9 @@ fn clear_text_meets_three_rules_at_most_however_many_tunnels_are_up() {
     let mut world = World::default();
     for number in 0..200 {
         let peer = format!("10.{}.{}.0/24", 100 + number / 64, number % 64);
-        let variables =
-            crate::support::world::strongswan("up-client", &format!("t{number}"), number + 1, "10.1.0.0/24", &peer);
-        world.call(&firewall_action(&variables)).expect("an up");
+        world.up(&strongswan(&format!("t{number}"), number + 1, "10.1.0.0/24", &peer).tunnel());
     }
-    let book = world.tables.book(Family::Ipv4);
+    let emulator = world.emulator(Family::Ipv4);
     let through = Packet::between("198.51.100.1", "198.51.100.2")
         .tcp(1, 2)
         .in_by("eth0")
@@ -180,9 +175,9 @@ fn clear_text_meets_three_rules_at_most_however_many_tunnels_are_up() {
         .tcp(1, 2)
         .made_here()
         .out_by("eth0");
-    assert_eq!(trace(book, &through).cost(), 3);
-    assert_eq!(trace(book, &here).cost(), 2);
-    assert_eq!(trace(book, &from_here).cost(), 2);
+    assert_eq!(trace(emulator, &through).cost(), 3);
+    assert_eq!(trace(emulator, &here).cost(), 2);
+    assert_eq!(trace(emulator, &from_here).cost(), 2);
 }
 
 #[test]
@@ -190,11 +185,10 @@ fn no_block_holds_more_than_sixty_four_networks() {
     let mut world = World::default();
     for number in 0..130 {
         let peer = format!("10.9.{}.{}/32", number / 100, number % 100);
-        let variables = crate::support::world::strongswan("up-client", "road", number + 1, "10.1.0.0/24", &peer);
-        world.call(&firewall_action(&variables)).expect("an up");
+        world.up(&strongswan("road", number + 1, "10.1.0.0/24", &peer).tunnel());
     }
-    let book = world.tables.book(Family::Ipv4);
-    let blocks: Vec<_> = book
+    let emulator = world.emulator(Family::Ipv4);
+    let blocks: Vec<_> = emulator
         .chains()
         .into_iter()
         .filter(|chain| chain.starts_with("PLUTO-FI-10.9."))
@@ -203,5 +197,5 @@ fn no_block_holds_more_than_sixty_four_networks() {
         blocks,
         ["PLUTO-FI-10.9.0.0-26", "PLUTO-FI-10.9.0.64-26", "PLUTO-FI-10.9.1.0-26"]
     );
-    assert!(blocks.iter().all(|block| book.rules(block).len() <= 64));
+    assert!(blocks.iter().all(|block| emulator.rules(block).len() <= 64));
 }

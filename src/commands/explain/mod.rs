@@ -25,7 +25,8 @@ mod traffic_class;
 mod verdict;
 
 pub use names::Directory;
-pub use packet_query::{PacketQuery, PacketQueryError};
+pub use packet_query::PacketQuery;
+pub(crate) use packet_query::PacketQueryError;
 
 use std::fmt::Write as _;
 

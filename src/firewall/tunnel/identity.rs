@@ -1,7 +1,7 @@
 //! Which tunnel is which: the key that finds a record again, and the short name that chains and
 //! files bear.
 
-use std::fmt;
+use crate::net::text_type;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -68,7 +68,7 @@ impl TunnelKey {
 
     /// Whether it differs from another key in nothing but the reqid.
     #[must_use]
-    pub fn same_but_reqid(&self, other: &Self) -> bool {
+    pub(crate) fn same_but_reqid(&self, other: &Self) -> bool {
         let Self {
             connection,
             local_client,
@@ -109,7 +109,7 @@ fn sa_match_key(tunnel: &Tunnel) -> String {
 /// Whether the kernel cannot distinguish the packets of two tunnels: equal selectors, and the same
 /// reqid or interface.
 #[must_use]
-pub fn are_alike(one: &Tunnel, other: &Tunnel) -> bool {
+pub(crate) fn are_alike(one: &Tunnel, other: &Tunnel) -> bool {
     let known_by = |tunnel: &Tunnel| {
         (
             tunnel.local_client,
@@ -127,7 +127,7 @@ pub fn are_alike(one: &Tunnel, other: &Tunnel) -> bool {
 /// Then charon changes the selector when MOBIKE changes that address, since 5.9.6 the reqid too,
 /// without a call of the hook (`child_sa.c`, `update_sas`).
 #[must_use]
-pub fn can_move(tunnel: &Tunnel) -> bool {
+pub(crate) fn can_move(tunnel: &Tunnel) -> bool {
     local_moves(tunnel) || remote_moves(tunnel)
 }
 
@@ -145,7 +145,7 @@ fn remote_moves(tunnel: &Tunnel) -> bool {
 /// Whether a tunnel may be another one by now, by MOBIKE alone: each end is the same, or was and is
 /// the address of the IKE association.
 #[must_use]
-pub fn may_have_become(tunnel: &Tunnel, now: &Tunnel) -> bool {
+pub(crate) fn may_have_become(tunnel: &Tunnel, now: &Tunnel) -> bool {
     let local = tunnel.local_client == now.local_client || (local_moves(tunnel) && local_moves(now));
     let remote = tunnel.remote_client == now.remote_client || (remote_moves(tunnel) && remote_moves(now));
     can_move(tunnel) && local && remote && (&tunnel.connection, &tunnel.traffic) == (&now.connection, &now.traffic)
@@ -167,7 +167,7 @@ impl TunnelId {
 
     /// The id of a blocked pair.
     #[must_use]
-    pub fn for_clear_text_block(local: &Network, remote: &Network) -> Self {
+    pub(crate) fn for_clear_text_block(local: &Network, remote: &Network) -> Self {
         Self(format!(
             "_guard-{}",
             short_hash(&format!("{local} {remote}"), LONG_HASH)
@@ -177,7 +177,7 @@ impl TunnelId {
     /// The id of the record that accepts ESP for a tunnel whose inner packets are of the other
     /// family.
     #[must_use]
-    pub fn for_esp_peer(tunnel: &Self) -> Self {
+    pub(crate) fn for_esp_peer(tunnel: &Self) -> Self {
         Self(format!("_outer-{}", short_hash(&tunnel.0, LONG_HASH)))
     }
 
@@ -193,14 +193,14 @@ impl TunnelId {
     /// The id that the tunnels of a connection share if a peer with this identity and user name has
     /// opened them. Only a hash.
     #[must_use]
-    pub fn for_opener(connection: &ConnectionName, remote_id: &PeerText, user: Option<&PeerText>) -> Self {
+    pub(crate) fn for_opener(connection: &ConnectionName, remote_id: &PeerText, user: Option<&PeerText>) -> Self {
         let text = format!("{connection} {remote_id} {user:?}");
         Self(format!("_peer-{}", short_hash(&text, LONG_HASH)))
     }
 
     /// Whether it is a tunnel's.
     #[must_use]
-    pub fn is_tunnel(&self) -> bool {
+    pub(crate) fn is_tunnel(&self) -> bool {
         !self.0.starts_with('_')
     }
 
@@ -208,12 +208,6 @@ impl TunnelId {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
-    }
-}
-
-impl fmt::Display for TunnelId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
     }
 }
 
@@ -231,19 +225,7 @@ impl FromStr for TunnelId {
     }
 }
 
-impl TryFrom<String> for TunnelId {
-    type Error = Expected;
-
-    fn try_from(text: String) -> Result<Self, Expected> {
-        text.parse()
-    }
-}
-
-impl From<TunnelId> for String {
-    fn from(id: TunnelId) -> Self {
-        id.0
-    }
-}
+text_type!(TunnelId, parsed);
 
 #[cfg(test)]
 mod tests {

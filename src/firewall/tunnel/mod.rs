@@ -8,10 +8,11 @@ mod order;
 mod packet_path;
 mod rules;
 
-pub use identity::{TunnelId, TunnelKey, are_alike, can_move, may_have_become};
-pub use missing_interface::MissingInterface;
-pub use nat::kept_sources;
-pub use order::{BucketMember, TunnelOrder};
+pub use identity::TunnelKey;
+pub(crate) use identity::{TunnelId, are_alike, can_move, may_have_become};
+pub(crate) use missing_interface::MissingInterface;
+pub(crate) use nat::kept_sources;
+pub(crate) use order::{BucketMember, TunnelOrder};
 pub use packet_path::PacketPath;
 pub(crate) use rules::TunnelChain;
 pub use rules::TunnelRules;

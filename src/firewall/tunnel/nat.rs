@@ -139,7 +139,7 @@ fn bypassed_networks(tunnel: &Tunnel, context: &PolicyContext<'_>) -> Vec<IpNet>
 
 /// The networks to which packets keep their source, by the rules of a tunnel.
 #[must_use]
-pub fn kept_sources(tunnel_rules: &TunnelRules) -> Vec<IpNet> {
+pub(crate) fn kept_sources(tunnel_rules: &TunnelRules) -> Vec<IpNet> {
     let rules = tunnel_rules
         .fragment(Table::Nat)
         .into_iter()

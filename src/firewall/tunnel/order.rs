@@ -44,13 +44,13 @@ impl TunnelOrder {
 
     /// The numbers that precede the id in the order, as in the record's file names.
     #[must_use]
-    pub fn breadths(&self) -> [u64; 3] {
+    pub(crate) fn breadths(&self) -> [u64; 3] {
         [u64::from(self.remote), u64::from(self.local), self.traffic]
     }
 
     /// The order that a file name encodes.
     #[must_use]
-    pub fn from_breadths([remote, local, traffic]: [u64; 3], id: TunnelId) -> Option<Self> {
+    pub(crate) fn from_breadths([remote, local, traffic]: [u64; 3], id: TunnelId) -> Option<Self> {
         Some(Self {
             remote: u8::try_from(remote).ok()?,
             local: u8::try_from(local).ok()?,

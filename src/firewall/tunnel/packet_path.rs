@@ -78,7 +78,7 @@ impl PacketPath {
     /// The paths of tunnels' packets through a table. Their dispatchers exist as long as any tunnel
     /// has rules in it.
     #[must_use]
-    pub fn tunnel_paths(table: Table) -> &'static [Self] {
+    pub(crate) fn tunnel_paths(table: Table) -> &'static [Self] {
         match table {
             Table::Filter => &[Self::Input, Self::Output, Self::ForwardIn, Self::ForwardOut],
             Table::Nat => &[Self::NatIn, Self::NatOut],
@@ -146,7 +146,7 @@ impl PacketPath {
 
     /// The chain that sends this path's packets to buckets.
     #[must_use]
-    pub fn dispatcher(self) -> ChainName {
+    pub(crate) fn dispatcher(self) -> ChainName {
         ChainName::literal(match self {
             Self::Input => "PLUTO-I",
             Self::Output => "PLUTO-O",
@@ -183,7 +183,7 @@ impl PacketPath {
     ///
     /// A forwarded packet out of a tunnel may go into another one, which has to allow it too.
     #[must_use]
-    pub fn accept_target(self) -> Target {
+    pub(crate) fn accept_target(self) -> Target {
         self.consent(Target::Jump)
     }
 
@@ -191,7 +191,7 @@ impl PacketPath {
     /// from `PLUTO-ONWARD` with the bit set if it goes into another tunnel. It must not return into
     /// this chain, or the tunnel would drop a packet that it has allowed.
     #[must_use]
-    pub fn accept_target_before_drop(self) -> Target {
+    pub(crate) fn accept_target_before_drop(self) -> Target {
         self.consent(Target::Goto)
     }
 

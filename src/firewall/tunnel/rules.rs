@@ -80,7 +80,7 @@ impl TunnelRules {
 
     /// Whether a rule in a chain of the filter table is among these.
     #[must_use]
-    pub fn contains_rule(&self, chain: &ChainName, rule: &Rule) -> bool {
+    pub(crate) fn contains_rule(&self, chain: &ChainName, rule: &Rule) -> bool {
         let mut rules = self.filter.rules.iter();
         rules.any(|placed| placed.rule == *rule && placed.chain == Chain::Own(chain.clone()))
     }
@@ -99,7 +99,7 @@ impl TunnelRules {
     /// Whether its only rules in a table keep other rules from translating its packets: without the
     /// table nothing translates them.
     #[must_use]
-    pub fn can_omit_nat(&self) -> bool {
+    pub(crate) fn can_omit_nat(&self) -> bool {
         let is_nat = |part: &&OptionalChains| SharedChains::Optional((*part).clone()).table() == Table::Nat;
         let mut parts = self.optional.iter().filter(is_nat).peekable();
         let keeps = |part| match part {
@@ -125,7 +125,7 @@ impl TunnelRules {
 
     /// The shared chains that this tunnel needs, in the order of installation.
     #[must_use]
-    pub fn shared_chains(&self) -> BTreeSet<SharedChains> {
+    pub(crate) fn shared_chains(&self) -> BTreeSet<SharedChains> {
         let mut nodes: BTreeSet<_> = self.buckets.iter().copied().map(SharedChains::Bucket).collect();
         for table in self.tables() {
             nodes.insert(SharedChains::Base(table));
@@ -203,7 +203,7 @@ impl TunnelRules {
 
     /// Its member in a bucket; `None` where the order of tunnels does not matter.
     #[must_use]
-    pub fn member_of(&self, bucket: &DispatchBucket) -> Option<BucketMember> {
+    pub(crate) fn member_of(&self, bucket: &DispatchBucket) -> Option<BucketMember> {
         let order = self.order.clone().filter(|_| bucket.is_ordered())?;
         let [heads, tails] = self.in_bucket(bucket).map(|rules| rules.len());
         Some(BucketMember { order, heads, tails })

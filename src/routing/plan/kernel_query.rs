@@ -11,7 +11,7 @@ use crate::routing::env::{RoutedBy, Routing};
 
 /// The kernel's answers about the addresses and interfaces of a call.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct KernelAnswers {
+pub(crate) struct KernelAnswers {
     /// The present route to the remote network.
     pub to_peer: Option<Lookup>,
     /// The link of that route.
@@ -30,7 +30,7 @@ pub struct KernelAnswers {
 
 /// One of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum KernelQuery {
+pub(crate) enum KernelQuery {
     /// [`KernelAnswers::to_peer`].
     ToPeer,
     /// [`KernelAnswers::on_link`]; asked after the route itself.
@@ -50,7 +50,7 @@ pub enum KernelQuery {
 /// The answers that [`super::net_objects`] needs for an operation, in an order in which they can be
 /// asked for.
 #[must_use]
-pub fn kernel_queries(daemon: Daemon, routing: &Routing, operation: Operation) -> BTreeSet<KernelQuery> {
+pub(crate) fn kernel_queries(daemon: Daemon, routing: &Routing, operation: Operation) -> BTreeSet<KernelQuery> {
     let mut needed = BTreeSet::new();
     match operation {
         Operation::Route => {

@@ -11,7 +11,7 @@ mod route_planner;
 mod tests;
 mod vti;
 
-pub use kernel_query::{KernelAnswers, KernelQuery, kernel_queries};
+pub(crate) use kernel_query::{KernelAnswers, KernelQuery, kernel_queries};
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -95,13 +95,13 @@ pub fn object_key(object: &NetObject) -> String {
 
 /// The key of an address, whatever interface it is on.
 #[must_use]
-pub fn address_key(address: IpAddr) -> String {
+pub(crate) fn address_key(address: IpAddr) -> String {
     format!("address-{address}")
 }
 
 /// The key of a tunnel interface that this program creates.
 #[must_use]
-pub fn interface_key(interface: &Interface) -> String {
+pub(crate) fn interface_key(interface: &Interface) -> String {
     format!("vti-{interface}")
 }
 
@@ -118,7 +118,7 @@ pub struct RouteOptions {
 
 /// What is installed already.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct RecordedRoutes {
+pub(crate) struct RecordedRoutes {
     /// The objects of the same remote network.
     pub own: Vec<NetObject>,
     /// The source address of this call, if this program has added it for other remote networks,
@@ -131,7 +131,7 @@ pub struct RecordedRoutes {
 /// Everything that is to be installed for a remote network after an operation, in the order of
 /// installation.
 #[must_use]
-pub fn net_objects(
+pub(crate) fn net_objects(
     daemon: Daemon,
     routing: &Routing,
     operation: Operation,
@@ -208,7 +208,7 @@ fn in_order(objects: &mut Vec<NetObject>) {
 /// The position in the order of installation: an interface before its addresses and routes, an
 /// address before the routes that have it as their source, a rule after the table that it looks up.
 #[must_use]
-pub fn install_order(object: &NetObject) -> u8 {
+pub(crate) fn install_order(object: &NetObject) -> u8 {
     match object {
         NetObject::VtiInterface(_) => 0,
         NetObject::Address(_) => 1,

@@ -18,7 +18,7 @@ const BEFORE: &str = "[gateway]\nike = \"any\"\nesp = \"any\"\n[[connection]]\nn
 const AFTER: &str = "[gateway]\nike = \"any\"\nplace = \"last\"\nicmp = \"safe\"\n";
 
 /// What each command is given. A command that is not named here fails the test.
-fn words(command: &str) -> &'static [&'static [&'static str]] {
+fn arguments_of_command(command: &str) -> &'static [&'static [&'static str]] {
     match command {
         "start" => &[&["start"], &["start", "--boot"]],
         "stop" => &[&["stop"]],
@@ -55,9 +55,11 @@ impl Gateway {
         gateway.0.settings(BEFORE);
         assert_eq!(gateway.hook().operate(&["start"]).code, Some(0));
         for verb in ["up-client", "prepare-client", "route-client"] {
-            gateway.hook().must(&up().saying(verb));
+            gateway.hook().expect_success(&up().with_verb(verb));
         }
-        gateway.hook().must(&find_call("libreswan-4.10", "rw", "up-client"));
+        gateway
+            .hook()
+            .expect_success(&find_call("libreswan-4.10", "rw", "up-client"));
         gateway.0.tables(Family::Ipv4, &["-F", "FORWARD"]);
         gateway.0.settings(AFTER);
         gateway
@@ -115,7 +117,7 @@ fn no_command_changes_anything() {
             .get_subcommands()
             .map(|command| command.get_name().to_owned())
         {
-            for words in words(&name) {
+            for words in arguments_of_command(&name) {
                 let mut words: Vec<_> = words
                     .iter()
                     .map(|word| if *word == "FILE" { file.as_str() } else { word })
@@ -138,7 +140,7 @@ fn no_call_changes_anything() {
         let other = up().of_tunnel(9);
         for verb in ["up-client", "route-client", "down-client", "unroute-client"] {
             for call in [up(), other.clone(), find_call("libreswan-4.10", "rw", "up-client")] {
-                let ending = gateway.hook().word("--dry-run").call(&call.saying(verb));
+                let ending = gateway.hook().word("--dry-run").call(&call.with_verb(verb));
                 assert_eq!(ending.code, Some(0), "{backend}: {verb}: {}", ending.err_text());
                 gateway.assert_unchanged(&before, &format!("{backend}: {verb}"));
             }

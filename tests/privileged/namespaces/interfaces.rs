@@ -20,7 +20,7 @@ fn the_rules_of_a_tunnel_without_its_interface_are_as_recorded() {
             let machine = Namespace::new(backend);
             let (before, hook) = (machine.listing(), machine.hook());
             machine.settings(&format!("[tunnel]\n{restriction}\nnat = \"leave\"\n"));
-            hook.must(&up);
+            hook.expect_success(&up);
             add_policies(&machine, &up);
             let status = hook.operate(&["status"]);
             let text = status.out_text().split_whitespace().collect::<Vec<_>>().join(" ");
@@ -30,7 +30,7 @@ fn the_rules_of_a_tunnel_without_its_interface_are_as_recorded() {
                 let ending = hook.operate(&[command]);
                 assert!(ending.out_text().starts_with("nothing to "), "{backend}: {ending:?}");
             }
-            hook.must(&up.clone().opposite());
+            hook.expect_success(&up.clone().opposite());
             machine.assert_as_before(&before);
         }
     }
