@@ -113,8 +113,8 @@ impl<T: Tables> Engine<'_, T> {
         repaired.map(|()| found)
     }
 
-    /// Makes the rules of tunnels again whose XFRM interface was created, or has another name, since
-    /// their rules were made. The recorded policies stay. Returns how many tunnels have changed.
+    /// Makes rules again for tunnels whose XFRM interface was created or renamed since. The
+    /// recorded policies stay. Returns how many tunnels have changed.
     ///
     /// # Errors
     /// If a record cannot be read, or a change cannot be made.

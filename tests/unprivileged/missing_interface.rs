@@ -59,8 +59,8 @@ fn worlds(restriction: &str) -> impl Iterator<Item = (World, Family, [&'static s
     })
 }
 
-/// Every packet that could enter the tunnel by an interface that nobody has told us of.
-fn outbound([here, there, beyond]: [&str; 3], device: &str) -> [Packet; 4] {
+/// Every packet that could enter the tunnel by an interface that no call knows.
+fn outbound([here, there, beyond]: [&str; 3], interface: &str) -> [Packet; 4] {
     [
         Packet::between(here, there).tcp(1, 2).in_by("lan0"),
         Packet::between(here, there).tcp(1, 2).made_here(),
@@ -69,7 +69,7 @@ fn outbound([here, there, beyond]: [&str; 3], device: &str) -> [Packet; 4] {
         // Nobody allows it.
         Packet::between(beyond, there).tcp(1, 2).in_by_ipsec("eth0", 77),
     ]
-    .map(|packet| packet.out_by(device))
+    .map(|packet| packet.out_by(interface))
 }
 
 fn filter(world: &mut World, family: Family) -> String {
