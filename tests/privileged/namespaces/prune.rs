@@ -72,7 +72,7 @@ fn what_has_its_policy_stays_and_what_has_none_goes() {
         );
         assert_eq!(machine.listing(), all);
         goes.iter().for_each(|up| policies(&machine, "delete", up));
-        let text = prune(&machine.hook(), &["--dry-run"]);
+        let text = prune(&machine.hook(), &["--dry-run", "-v"]);
         assert!(
             text.contains("tunnel-3: stale, no IPsec policy in the kernel, would be removed (10."),
             "{text}"

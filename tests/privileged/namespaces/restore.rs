@@ -88,9 +88,9 @@ fn whatever_somebody_did_is_mended_and_a_second_time_nothing_is() {
                 .map(|text| the_administrators(text))
                 .collect();
             let spoilt = everything(&machine);
-            let shown = restore(&machine, &["--dry-run"]);
+            let shown = restore(&machine, &["--dry-run", "-v"]);
             assert!(
-                shown.contains("# would change the ") && shown.contains("\nCOMMIT\n"),
+                shown.contains("# restore: would change the ") && shown.contains("\nCOMMIT\n"),
                 "{what}: {shown}"
             );
             assert_eq!(everything(&machine), spoilt, "{what}");
