@@ -4,7 +4,8 @@
 #[cfg(test)]
 mod tests;
 
-use std::fmt::{self, Write as _};
+use crate::net::text_type;
+use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
 
@@ -120,12 +121,6 @@ impl ConnectionName {
     }
 }
 
-impl fmt::Display for ConnectionName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
 impl TryFrom<String> for ConnectionName {
     type Error = Expected;
 
@@ -139,11 +134,7 @@ impl TryFrom<String> for ConnectionName {
     }
 }
 
-impl From<ConnectionName> for String {
-    fn from(name: ConnectionName) -> Self {
-        name.0
-    }
-}
+text_type!(ConnectionName);
 
 /// A text that the peer or its administrator chose: an identity or a user name. Can be empty.
 ///
@@ -206,12 +197,6 @@ impl PeerText {
     }
 }
 
-impl fmt::Display for PeerText {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
 impl TryFrom<String> for PeerText {
     type Error = Expected;
 
@@ -223,11 +208,7 @@ impl TryFrom<String> for PeerText {
     }
 }
 
-impl From<PeerText> for String {
-    fn from(text: PeerText) -> Self {
-        text.0
-    }
-}
+text_type!(PeerText);
 
 /// Printable ASCII as it is, other bytes and the backslash as `\xNN`.
 fn escaped_text(raw: &[u8]) -> String {

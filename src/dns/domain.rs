@@ -1,6 +1,6 @@
 //! Names of domains, as a peer offers them.
 
-use std::fmt;
+use crate::net::text_type;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -46,25 +46,7 @@ fn is_label(label: &str) -> bool {
     (1..=LONGEST_LABEL).contains(&label.len()) && label.bytes().all(plain) && !label.starts_with('-')
 }
 
-impl fmt::Display for Domain {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl TryFrom<String> for Domain {
-    type Error = Expected;
-
-    fn try_from(text: String) -> Result<Self, Expected> {
-        text.parse()
-    }
-}
-
-impl From<Domain> for String {
-    fn from(domain: Domain) -> Self {
-        domain.0
-    }
-}
+text_type!(Domain, parsed);
 
 #[cfg(test)]
 mod tests {

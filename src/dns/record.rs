@@ -5,8 +5,8 @@
 //! waits for that lock, and the holder of the lock executes all requests. So a call that does not
 //! get the lock in time loses nothing.
 
+use crate::net::text_type;
 use std::collections::BTreeMap;
-use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -218,25 +218,7 @@ impl FromStr for LinkWord {
     }
 }
 
-impl fmt::Display for LinkWord {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl TryFrom<String> for LinkWord {
-    type Error = Expected;
-
-    fn try_from(text: String) -> Result<Self, Expected> {
-        text.parse()
-    }
-}
-
-impl From<LinkWord> for String {
-    fn from(word: LinkWord) -> Self {
-        word.0
-    }
-}
+text_type!(LinkWord, parsed);
 
 impl Store {
     /// The record of name servers, read-only.

@@ -1,5 +1,8 @@
 //! The file `resolv.conf` (resolv.conf(5)) as text: what it is with a peer's name servers in it.
 //! Pure.
+//!
+//! The crate resolv-conf parses such a file into a configuration and writes all of it. The lines
+//! that an administrator wrote, comments among them, would not stay as they are.
 
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,6 @@
 //! Network interfaces.
 
-use std::fmt;
+use crate::net::text_type;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -51,25 +51,7 @@ impl FromStr for Interface {
     }
 }
 
-impl fmt::Display for Interface {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl TryFrom<String> for Interface {
-    type Error = Expected;
-
-    fn try_from(text: String) -> Result<Self, Expected> {
-        text.parse()
-    }
-}
-
-impl From<Interface> for String {
-    fn from(interface: Interface) -> Self {
-        interface.0
-    }
-}
+text_type!(Interface, parsed);
 
 /// All interfaces with one stem, `vti+` for `vti1`, `vti02` and so on; a name without digits at its
 /// end is its own wildcard.
@@ -154,25 +136,7 @@ impl FromStr for InterfacePattern {
     }
 }
 
-impl fmt::Display for InterfacePattern {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl TryFrom<String> for InterfacePattern {
-    type Error = Expected;
-
-    fn try_from(text: String) -> Result<Self, Expected> {
-        text.parse()
-    }
-}
-
-impl From<InterfacePattern> for String {
-    fn from(pattern: InterfacePattern) -> Self {
-        pattern.0
-    }
-}
+text_type!(InterfacePattern, parsed);
 
 #[cfg(test)]
 mod tests {

@@ -1,5 +1,6 @@
 //! Packet marks.
 
+use crate::net::displayed_type;
 use std::fmt;
 use std::str::FromStr;
 
@@ -86,19 +87,7 @@ impl fmt::Display for MarkBit {
     }
 }
 
-impl TryFrom<String> for MarkBit {
-    type Error = Expected;
-
-    fn try_from(text: String) -> Result<Self, Expected> {
-        text.parse()
-    }
-}
-
-impl From<MarkBit> for String {
-    fn from(bit: MarkBit) -> Self {
-        bit.to_string()
-    }
-}
+displayed_type!(MarkBit);
 
 #[cfg(test)]
 mod tests {

@@ -7,12 +7,14 @@
 mod interface;
 mod mark;
 mod network;
+mod text_type;
 mod traffic_selector;
 
 pub use interface::Interface;
 pub(crate) use interface::{InterfacePattern, InterfaceWildcard};
 pub use mark::{Mark, MarkBit};
 pub use network::{Family, Network};
+pub(crate) use text_type::{displayed_type, parsed_type, text_type};
 pub use traffic_selector::{Icmp, PortProtocol, Ports, Protocol, SaProtocol, Traffic};
 
 /// Why a text does not parse as its type. It names what was expected; the caller adds the name and

@@ -1,5 +1,6 @@
 //! Networks: the selectors at either end of a tunnel.
 
+use crate::net::displayed_type;
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -199,19 +200,7 @@ impl fmt::Display for Network {
     }
 }
 
-impl TryFrom<String> for Network {
-    type Error = Expected;
-
-    fn try_from(text: String) -> Result<Self, Expected> {
-        text.parse()
-    }
-}
-
-impl From<Network> for String {
-    fn from(network: Network) -> Self {
-        network.to_string()
-    }
-}
+displayed_type!(Network);
 
 #[cfg(test)]
 mod tests {

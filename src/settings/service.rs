@@ -1,5 +1,6 @@
 //! Services: the kinds of new connections that a peer may open.
 
+use crate::net::displayed_type;
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
@@ -302,19 +303,7 @@ impl fmt::Display for Service {
     }
 }
 
-impl TryFrom<String> for Service {
-    type Error = Expected;
-
-    fn try_from(text: String) -> Result<Self, Expected> {
-        text.parse()
-    }
-}
-
-impl From<Service> for String {
-    fn from(service: Service) -> Self {
-        service.to_string()
-    }
-}
+displayed_type!(Service);
 
 #[cfg(test)]
 mod tests {

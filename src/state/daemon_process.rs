@@ -1,5 +1,6 @@
 //! Which IKE daemon a tunnel belongs to.
 
+use crate::net::displayed_type;
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
@@ -144,19 +145,7 @@ impl FromStr for DaemonProcess {
     }
 }
 
-impl TryFrom<String> for DaemonProcess {
-    type Error = Expected;
-
-    fn try_from(text: String) -> Result<Self, Expected> {
-        text.parse()
-    }
-}
-
-impl From<DaemonProcess> for String {
-    fn from(daemon: DaemonProcess) -> Self {
-        daemon.to_string()
-    }
-}
+displayed_type!(DaemonProcess);
 
 #[cfg(test)]
 mod tests {

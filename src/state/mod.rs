@@ -36,6 +36,7 @@
 //! another call died in between.
 
 mod any_record;
+mod cache;
 mod called;
 mod change;
 mod daemon_process;
@@ -43,6 +44,8 @@ mod erase;
 mod error;
 mod failed_ups;
 pub(crate) mod file;
+mod index;
+mod installed;
 mod journal;
 mod lock;
 mod namespace;
@@ -59,11 +62,12 @@ pub use daemon_process::DaemonProcess;
 pub(crate) use daemon_process::start_time;
 pub(crate) use error::RecordError;
 pub(crate) use failed_ups::FailedUp;
+pub(crate) use installed::{Installed, LayoutVersion};
 pub use journal::Journal;
 pub(crate) use journal::Recovery;
 pub(crate) use lock::{LOCK_PAUSE, Lock};
 pub(crate) use opener::Opener;
 pub use store::Store;
+pub(crate) use store::TunnelSlot;
 pub(crate) use store::absent_is_none;
-pub(crate) use store::{Installed, LayoutVersion, TunnelSlot};
 pub use tunnel::{FORMAT, TunnelRecord};

@@ -4,7 +4,6 @@ mod call;
 mod dns_hook;
 mod event;
 mod interface;
-pub(crate) mod preview;
 mod summary;
 mod tunnel_line;
 
@@ -22,7 +21,7 @@ use anyhow::Context as _;
 use ipnet::IpNet;
 use log::{error, warn};
 
-use crate::apply::{ApplyError, Context, Engine, SettingsOrigin};
+use crate::apply::{ApplyError, Context, Engine, Preview, SettingsOrigin};
 use crate::cli::{HookArgumentError, Mode, Options, RoutingOwner, hook_arguments};
 use crate::daemon::{Daemon, EnvError, FirewallAction, Operation, RawEnv, Tunnel};
 use crate::logging::{self, Destination};
@@ -262,27 +261,14 @@ fn route_options(options: &Options, event: &Event) -> RouteOptions {
 /// The XFRM interfaces, where the tunnel to be opened leaves by one of which only the number is
 /// known.
 ///
-/// Without them the tunnel is opened all the same: packets out of it are accepted, and packets into
-/// it are left to other rules.
+/// Without them the tunnel is opened all the same: packets out of it are accepted.
 fn interfaces(action: &FirewallAction) -> Vec<XfrmInterface> {
-    let number = match action {
-        FirewallAction::Open(tunnel) => tunnel.if_id_out,
-        FirewallAction::Close(_) | FirewallAction::Nothing => None,
-    };
-    let Some(number) = number else { return Vec::new() };
-    match xfrm_interfaces() {
-        Ok(interfaces) => {
-            if !interfaces.iter().any(|interface| interface.if_id == number) {
-                warn!(
-                    "no XFRM interface has if_id {number} (PLUTO_IF_ID_OUT): your own rules decide about packets into the tunnel"
-                );
-            }
-            interfaces
-        }
-        Err(error) => {
+    match action {
+        FirewallAction::Open(tunnel) if tunnel.if_id_out.is_some() => xfrm_interfaces().unwrap_or_else(|error| {
             warn!("{error}");
             Vec::new()
-        }
+        }),
+        FirewallAction::Open(_) | FirewallAction::Close(_) | FirewallAction::Nothing => Vec::new(),
     }
 }
 
@@ -368,6 +354,14 @@ pub(crate) fn know_recorded_tunnels(context: &mut Context, store: &Store) -> Res
         if let (false, Some(size)) = (context.path_mtus.contains_key(&peer), path_mtu(peer)) {
             context.path_mtus.insert(peer, size);
         }
+    }
+    Ok(())
+}
+
+/// Says in a preview what comes before the rest.
+pub(crate) fn note_leftovers(store: &Store, preview: &mut Preview) -> Result<(), HookError> {
+    if store.needs_attention()? || store.resolver().needs_attention()? {
+        preview.note("first, it would remove what an interrupted run or a daemon that exited left behind");
     }
     Ok(())
 }

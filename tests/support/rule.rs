@@ -4,7 +4,7 @@
 
 use super::packet::ConnectionDirection;
 use super::pattern::{
-    AddressRange, Asked, ConnectionMatch, DevicePattern, Direction, Family, IcmpPattern, MarkBits, Match, Net,
+    AddressRange, Asked, ConnectionMatch, Direction, Family, IcmpPattern, InterfacePattern, MarkBits, Match, Net,
     PolicyMatch, PortRange, RateLimit, TcpFlags,
 };
 use std::net::IpAddr;
@@ -22,7 +22,7 @@ pub enum Target {
     Nflog(u16, String),
     Snat(IpAddr),
     Dnat(IpAddr),
-    /// Its source becomes the address of the device by which it leaves.
+    /// Its source becomes the address of the interface by which it leaves.
     Masquerade,
     TcpMss(Mss),
     /// `MARK --set-xmark`: clears the bits of the mask, then turns those of the value over.
@@ -41,7 +41,7 @@ impl Target {
     }
 }
 
-/// What becomes of the largest segment that a SYN announces.
+/// What happens to the largest segment that a SYN announces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mss {
     /// `--set-mss`: at most this.
@@ -55,8 +55,8 @@ pub enum Mss {
 pub struct ParsedRule {
     pub source: Option<Asked<Net>>,
     pub destination: Option<Asked<Net>>,
-    pub in_device: Option<Asked<DevicePattern>>,
-    pub out_device: Option<Asked<DevicePattern>>,
+    pub in_device: Option<Asked<InterfacePattern>>,
+    pub out_device: Option<Asked<InterfacePattern>>,
     pub protocol: Option<u8>,
     pub matches: Vec<Match>,
     pub target: Option<Target>,
@@ -107,8 +107,8 @@ impl ParsedRule {
         match *option {
             "-s" => self.source = Some(net(value, negated)?),
             "-d" => self.destination = Some(net(value, negated)?),
-            "-i" => self.in_device = Some(device(value, negated)?),
-            "-o" => self.out_device = Some(device(value, negated)?),
+            "-i" => self.in_device = Some(interface(value, negated)?),
+            "-o" => self.out_device = Some(interface(value, negated)?),
             "-p" => self.protocol = Some(protocol(value)?),
             "-g" => self.target = Some(Target::Goto((*value).to_owned())),
             "-j" => self.target = Some(read_target(value, words)?),
@@ -132,7 +132,7 @@ impl ParsedRule {
         self.matches.iter().filter_map(Match::policy)
     }
 
-    /// Whether a limit stands in its way when it matches often.
+    /// Whether a limit keeps it from matching often.
     pub fn is_limited(&self) -> bool {
         self.matches.iter().any(|one| matches!(one, Match::Limit(_)))
     }
@@ -213,7 +213,7 @@ fn asked<T>(text: Asked<&str>, parse: impl Fn(&str) -> Result<T, String>) -> Res
     })
 }
 
-/// A match with its options. Some work with the protocol that stands before them alone.
+/// A match with its options. Some work with the protocol in front of them alone.
 fn read_match(name: &str, protocol: Option<u8>, words: &mut Words<'_>) -> Result<Match, String> {
     let works_with: &[u8] = match name {
         "tcp" => &[6],
@@ -396,8 +396,8 @@ fn net(text: &str, negated: bool) -> Result<Asked<Net>, String> {
 }
 
 /// `! -i +` matches nothing with nft and everything with legacy.
-fn device(text: &str, negated: bool) -> Result<Asked<DevicePattern>, String> {
-    let pattern = DevicePattern::parse(text)?;
+fn interface(text: &str, negated: bool) -> Result<Asked<InterfacePattern>, String> {
+    let pattern = InterfacePattern::parse(text)?;
     match negated {
         true if text == "+" => Err("! + means this or that".to_owned()),
         true => Ok(Asked::IsNot(pattern)),
@@ -433,8 +433,8 @@ fn comment(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-/// The words of a line. A quoted word may hold blanks, and a backslash in it stands
-/// for the character behind it.
+/// The words of a line. A quoted word may hold blanks, and a backslash in it is
+/// an escape for the character behind it.
 pub(super) fn words(line: &str) -> Result<Vec<String>, String> {
     let mut words = Vec::new();
     let mut rest = line.trim_start_matches([' ', '\t', '\n']);

@@ -1,7 +1,7 @@
 //! Which tunnel is which: the key that finds a record again, and the short name that chains and
 //! files bear.
 
-use std::fmt;
+use crate::net::text_type;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -211,12 +211,6 @@ impl TunnelId {
     }
 }
 
-impl fmt::Display for TunnelId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
 impl FromStr for TunnelId {
     type Err = Expected;
 
@@ -231,19 +225,7 @@ impl FromStr for TunnelId {
     }
 }
 
-impl TryFrom<String> for TunnelId {
-    type Error = Expected;
-
-    fn try_from(text: String) -> Result<Self, Expected> {
-        text.parse()
-    }
-}
-
-impl From<TunnelId> for String {
-    fn from(id: TunnelId) -> Self {
-        id.0
-    }
-}
+text_type!(TunnelId, parsed);
 
 #[cfg(test)]
 mod tests {

@@ -2,6 +2,7 @@
 
 mod filter;
 mod identity;
+mod missing_interface;
 mod nat;
 mod order;
 mod packet_path;
@@ -9,6 +10,7 @@ mod rules;
 
 pub use identity::TunnelKey;
 pub(crate) use identity::{TunnelId, are_alike, can_move, may_have_become};
+pub(crate) use missing_interface::MissingInterface;
 pub(crate) use nat::kept_sources;
 pub(crate) use order::{BucketMember, TunnelOrder};
 pub use packet_path::PacketPath;
@@ -74,6 +76,7 @@ pub fn tunnel_rules(tunnel: &Tunnel, id: &TunnelId, context: &PolicyContext<'_>)
         }
     }
     refuse_inbound(&mut tunnel_rules, tunnel, id, context.policy);
+    missing_interface::drop_by_addresses(&mut tunnel_rules, tunnel, id, context.policy);
     if let Some(translation) = tunnel.translation {
         add_client_translation(&mut tunnel_rules, tunnel, id, translation, exit_interface);
     }

@@ -1,4 +1,6 @@
 //! pluto-updown(8) names what there is, and nothing else. (That pluto-updown.toml(5) does is a test of the settings' reader.)
+//!
+//! The page is written by hand: clap_mangen would write a page a command from the help texts, and most of the page is about what no option says.
 
 use std::collections::BTreeSet;
 
@@ -42,7 +44,7 @@ pub(crate) fn options() -> BTreeSet<String> {
     longs.filter(|long| long != "as-daemon").collect()
 }
 
-/// What a hook call is told it could have been given.
+/// What a hook call is listed as accepting.
 fn hook_options() -> BTreeSet<String> {
     let said = hook_arguments(&["--unheard-of".into()]).unwrap_err().to_string();
     let (_, expected) = said.split_once("expected ").unwrap();
