@@ -235,7 +235,7 @@ impl<T: Tables> Engine<'_, T> {
                     Record::Gateway(_) | Record::EspPeer(_) => {}
                 }
             }
-            let records = self.laid_out_anew(records)?;
+            let records = self.in_present_layout(records)?;
             let is_default = default_rulesets.get(&ruleset.family) == Some(&ruleset);
             for block in self.desired_blocks(ruleset, is_default, &blocks, &records)? {
                 add(ruleset, block);
@@ -295,7 +295,7 @@ impl<T: Tables> Engine<'_, T> {
     }
 
     /// Tunnels as they are to be by the settings.
-    pub(super) fn laid_out_anew(&self, records: Vec<TunnelRecord>) -> Result<Vec<TunnelRecord>, ApplyError> {
+    pub(super) fn in_present_layout(&self, records: Vec<TunnelRecord>) -> Result<Vec<TunnelRecord>, ApplyError> {
         let settings = &self.context.settings;
         let records = records.into_iter();
         let records = records.map(|record| record.with_policies(|tunnel| settings.policy(tunnel)));

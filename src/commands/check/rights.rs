@@ -211,7 +211,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_wrong_in_any_case_is_not_told_twice() {
+    fn what_is_wrong_in_any_case_is_not_reported_twice() {
         let before = [Finding::wrong_finding("a", "b", "c")];
         let same = confined_findings("ok    x\nWRONG a\n      why:  b\n", &before);
         assert!(same[0].what.starts_with("the same"), "{same:?}");

@@ -143,7 +143,7 @@ fn every_peer_that_has_a_tunnel_up_is_shown_and_what_all_of_them_are_allowed() {
 
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
-fn what_differs_is_told_in_a_line_with_the_command_that_mends_it() {
+fn what_differs_is_reported_in_a_line_with_the_command_that_fixes_it() {
     for backend in VARIANTS {
         let machine = Namespace::new(backend);
         machine.hook().expect_success(&libreswan_up());
@@ -202,7 +202,7 @@ fn a_peers_words_do_nothing_to_a_terminal() {
 
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
-fn a_daemon_that_runs_no_more_is_told() {
+fn a_daemon_that_has_exited_is_reported() {
     let machine = Namespace::new(Backend::Nft);
     let mut daemon = Daemon::start(&machine, "pluto");
     daemon.calls(&libreswan_up());

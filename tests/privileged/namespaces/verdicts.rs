@@ -148,7 +148,7 @@ fn settings_with_an_error_are_not_ok_and_those_that_are_not_applied_are_noted() 
 
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
-fn a_wrong_state_directory_is_named_and_nobody_is_told_to_delete_all_rules() {
+fn a_wrong_state_directory_is_named_and_nobody_is_asked_to_delete_all_rules() {
     for backend in VARIANTS {
         let machine = Namespace::new(backend);
         machine.hook().expect_success(&libreswan_up());

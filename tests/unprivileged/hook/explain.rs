@@ -107,7 +107,7 @@ fn assert_is(fakes: &Fakes, text: &str, name: &str, expected: &str) {
 }
 
 #[test]
-fn a_tunnel_is_told_in_sentences_and_drawn() {
+fn a_tunnel_is_explained_in_sentences_and_drawn() {
     let mut fakes = gateway();
     for (name, expected) in [
         ("net-net", include_str!("explained/net-net.txt")),
@@ -159,7 +159,7 @@ fn the_answer_comes_first_with_the_setting_that_decides_and_the_remedy() {
 }
 
 #[test]
-fn a_blocked_pair_is_told_with_the_tunnels_that_are_up() {
+fn a_blocked_pair_is_reported_with_the_tunnels_that_are_up() {
     let mut fakes = gateway();
     fakes.expect_success(&strongswan_up().opposite());
     let others = find_call("strongswan-6.0.1", "ports", "up-client").with("PLUTO_REQID", "5");
@@ -179,7 +179,7 @@ fn a_blocked_pair_is_told_with_the_tunnels_that_are_up() {
 }
 
 #[test]
-fn what_is_set_now_and_not_applied_is_told_so() {
+fn what_is_set_now_and_not_applied_is_reported_so() {
     let mut fakes = gateway();
     let ask = ["10.2.0.7", "10.1.0.9", "443"];
     fakes.settings("# new\n[tunnel]\nallow = [\"tcp/443\"]\n");
@@ -340,7 +340,7 @@ fn of_tunnels_that_overlap_the_one_that_restricts_decides_whichever_came_up_last
 }
 
 #[test]
-fn every_tunnel_of_a_connection_is_told_and_a_short_name_means_one() {
+fn every_tunnel_of_a_connection_is_explained_and_a_short_name_means_one() {
     let mut fakes = Fakes::new();
     fakes.expect_success(&libreswan_up());
     fakes.expect_success(&libreswan_up().with("PLUTO_PEER_CLIENT", "10.9.0.0/24"));
@@ -516,7 +516,7 @@ fn every_peer_that_has_a_tunnel_up_is_named_with_where_it_is_set_what_it_may() {
 
 /// The model of the rules is the present one: it would tell a path that no packet takes.
 #[test]
-fn no_path_is_told_of_rules_that_an_older_version_installed() {
+fn no_path_is_shown_for_rules_that_an_older_version_installed() {
     let mut fakes = gateway();
     let note = fakes.namespace().join("plain-ipv4/place");
     let present = fs::read_to_string(&note).expect("the note of the layout");

@@ -232,7 +232,7 @@ fn a_late_down_ends_what_failed_before_it_at_once() {
 
 /// Whatever the reason: the settings, the lock, or what the tunnel is.
 #[test]
-fn every_reason_is_told_on_one_printable_line() {
+fn every_reason_is_reported_on_one_printable_line() {
     let mut fakes = Fakes::new();
     let hostile = strongswan_up().with("PLUTO_PEER_ID", "a/b\u{1b}[2J\u{202e}'\"\\ ".repeat(20));
     fakes.settings("[tunnel]\nallow = \"everything\"\n");
