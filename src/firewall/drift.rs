@@ -11,7 +11,7 @@ use super::desired_state::{ChainRegion, DesiredChain, DesiredState};
 use crate::netfilter::{BuiltIn, ChainName, Counters, IptablesSave, Rule, SavedRule, SavedTable, Table, normalize};
 use crate::settings::JumpPlace;
 
-/// One thing that is not as it should be.
+/// A difference between the record and the kernel's rules.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Drift {
     /// In which table.
@@ -20,7 +20,7 @@ pub struct Drift {
     pub kind: DriftKind,
 }
 
-/// What can be otherwise than it should.
+/// The kinds of differences.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DriftKind {
     /// An older version of this program installed the rules, in another layout.
@@ -44,8 +44,9 @@ pub enum DriftKind {
     /// The jump in a built-in chain is misplaced: so many other rules are on the wrong side of it,
     /// of which this is the first.
     Misplaced(BuiltIn, JumpPlace, usize, String),
-    /// No rule of the administrator's leads from the built-in chain to this one of ours, where the
-    /// administrator is to install it. Perhaps this chain has such a rule, and nothing leads there.
+    /// No rule of the administrator's leads from the built-in chain to this chain of pluto-updown,
+    /// where the administrator is to install it. Perhaps this chain has such a rule, and nothing
+    /// leads there.
     NoUserJump(ChainName, Option<String>),
 }
 
@@ -104,8 +105,8 @@ pub(crate) enum DriftRemedy<'a> {
     Restore,
     /// `start`, or the next call: the rules are written again in the present layout.
     Rewrite,
-    /// The administrator, who adds a jump to this chain of ours. Perhaps this chain of theirs has
-    /// one, and nothing leads there.
+    /// The administrator, who adds a jump to this chain of pluto-updown. Perhaps this chain of the
+    /// administrator's has one, and nothing leads there.
     UserJump(&'a ChainName, Option<&'a str>),
 }
 
@@ -280,13 +281,13 @@ fn chain_drift(name: &ChainName, chain: &DesiredChain, matched: &MatchedRules<'_
     kinds
 }
 
-/// Which line of a chain is which rule.
+/// Which listed line of a chain matches which desired rule.
 #[derive(Debug)]
 pub(super) struct MatchedRules<'s> {
     lines: &'s [SavedRule],
     /// For each line the number of its rule, as [`DesiredChain::rules`] counts.
     rules: Vec<Option<usize>>,
-    /// The rules that no line is.
+    /// The rules without a listed line.
     pub(super) missing: Vec<Rule>,
 }
 
