@@ -4,7 +4,7 @@ mod nearest;
 
 use std::cmp::Ordering;
 
-pub use nearest::nearest;
+pub use nearest::{nearest, nearest_name};
 
 /// Bytes as printable ASCII, everything else escaped as in a string literal of Rust; at most
 /// `longest` bytes of it, cut between two escapes.

@@ -14,6 +14,9 @@ use crate::selector::{Family, MarkBit, Network};
 use crate::settings::JumpPlace;
 use crate::updown_env::ConnectionName;
 
+/// The records of each ruleset.
+pub type RecordedRulesets = BTreeMap<Ruleset, Vec<Record>>;
+
 /// The result of `start` or `stop`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StartReport {
@@ -73,7 +76,7 @@ impl<T: Tables> Engine<'_, T> {
     /// If settings conflict with a tunnel that is up, before anything is changed; or if the change
     /// fails.
     pub fn start(&mut self) -> Result<StartReport, ApplyError> {
-        let wanted = self.desired_records()?;
+        let wanted = self.desired_records(&self.recorded()?)?;
         let mut started = StartReport::default();
         for ruleset in Ruleset::all_rulesets() {
             let wanted = wanted.get(&ruleset).map_or(&[][..], Vec::as_slice);
@@ -102,13 +105,25 @@ impl<T: Tables> Engine<'_, T> {
     /// # Errors
     /// If a record cannot be read, or settings conflict with a tunnel that is up.
     pub fn plan_start(&self) -> Result<Vec<Change>, ApplyError> {
-        let wanted = self.desired_records()?;
+        self.plan_start_from(&self.recorded()?)
+    }
+
+    /// The same, for records that have been read already.
+    ///
+    /// # Errors
+    /// As for [`Engine::plan_start`].
+    pub fn plan_start_from(&self, recorded: &RecordedRulesets) -> Result<Vec<Change>, ApplyError> {
+        let wanted = self.desired_records(recorded)?;
         let changes = Ruleset::all_rulesets().map(|ruleset| {
-            let wanted = wanted.get(&ruleset).map_or(&[][..], Vec::as_slice);
-            Ok(difference(ruleset, &self.store.entries(ruleset)?, wanted))
+            let [entries, wanted] = [recorded, &wanted].map(|all| all.get(&ruleset).map_or(&[][..], Vec::as_slice));
+            difference(ruleset, entries, wanted)
         });
-        let changes = changes.collect::<Result<Vec<_>, ApplyError>>()?;
-        Ok(changes.into_iter().filter(|change| !change.is_empty()).collect())
+        Ok(changes.filter(|change| !change.is_empty()).collect())
+    }
+
+    fn recorded(&self) -> Result<RecordedRulesets, ApplyError> {
+        let read = Ruleset::all_rulesets().map(|ruleset| Ok((ruleset, self.store.entries(ruleset)?)));
+        read.collect()
     }
 
     /// Removes the gateway's own rules, and empty chains of this program to which no rule jumps any
@@ -229,7 +244,7 @@ impl<T: Tables> Engine<'_, T> {
     }
 
     /// The desired records of each ruleset, by the settings and the recorded tunnels.
-    fn desired_records(&self) -> Result<BTreeMap<Ruleset, Vec<Record>>, ApplyError> {
+    fn desired_records(&self, recorded: &RecordedRulesets) -> Result<RecordedRulesets, ApplyError> {
         let mut wanted: BTreeMap<Ruleset, BTreeMap<TunnelId, Record>> = BTreeMap::new();
         let mut add = |ruleset: Ruleset, entry: Record| {
             wanted.entry(ruleset).or_default().insert(entry.id().clone(), entry);
@@ -242,10 +257,10 @@ impl<T: Tables> Engine<'_, T> {
         }
         for ruleset in Ruleset::all_rulesets() {
             let (mut blocks, mut records) = (Vec::new(), Vec::new());
-            for entry in self.store.entries(ruleset)? {
+            for entry in recorded.get(&ruleset).into_iter().flatten() {
                 match entry {
-                    Record::Tunnel(record) => records.push(*record),
-                    Record::ClearTextBlock(block) => blocks.push(*block),
+                    Record::Tunnel(record) => records.push((**record).clone()),
+                    Record::ClearTextBlock(block) => blocks.push((**block).clone()),
                     Record::Gateway(_) | Record::EspPeer(_) => {}
                 }
             }
@@ -439,7 +454,7 @@ impl<T: Tables> Engine<'_, T> {
             return Ok(false);
         }
         let found = self.reconcile(ruleset)?;
-        for drift in found.iter().filter(|drift| !drift.is_repairable()) {
+        for drift in found.iter().filter(|drift| !drift.is_repairable() && drift.has_effect()) {
             let note = Note::NoUserJump(ruleset, drift.clone());
             if !self.notes.contains(&note) {
                 self.notes.push(note);

@@ -36,7 +36,7 @@ use crate::updown_env::{ConnectionName, PeerText};
 use restore::all_rules;
 
 pub use forget::note_down;
-pub use gateway::{Blocked, InstalledRecords, StartReport};
+pub use gateway::{Blocked, InstalledRecords, RecordedRulesets, StartReport};
 pub use restore::Comparison;
 pub use routing::{RoutingChange, RoutingEngine, RoutingError, RoutingOutcome};
 

@@ -1,5 +1,6 @@
 //! What repairs a problem, in the words of every command that shows one.
 
+use crate::netfilter::Table;
 use crate::plan::DriftKind;
 use crate::words::one_line;
 
@@ -25,8 +26,15 @@ impl Fix {
             DriftKind::NoUserJump(chain, None) => {
                 Self::Advice(format!("add a jump to {chain} to your own rules (place = \"own\")"))
             }
+            DriftKind::NoUserJump(chain, Some(holder)) if Table::Filter.is_built_in(holder) => Self::Advice(format!(
+                "move your jump to {chain} before that rule of {holder}"
+            )),
             DriftKind::NoUserJump(chain, Some(holder)) => Self::Advice(format!(
                 "put your jump to {chain} into a chain that packets come to, or lead them to {}",
+                one_line(holder)
+            )),
+            DriftKind::KeptChain(_, holder, _) => Self::Advice(format!(
+                "delete that rule of {}, then: pluto-updown restore",
                 one_line(holder)
             )),
             DriftKind::Nothing(_)

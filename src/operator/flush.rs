@@ -5,17 +5,20 @@
 //! addresses, interfaces and name servers are removed by the record, because only the record shows
 //! which are this program's. Objects that could not be removed stay recorded.
 
+use std::collections::BTreeSet;
 use std::fmt::{self, Write as _};
 use std::io::{self, IsTerminal as _, Write as _};
 
 use super::Consent;
 use super::command_context::{CommandContext, print};
+use super::prune::{PolicyState, SoughtTunnel, policy_states};
+use super::start::tunnels_without_rules;
 use crate::apply::{RoutingChange, RoutingEngine, RoutingError};
 use crate::cli::{Mode, Options};
 use crate::hook::HookError;
 use crate::iptables::{Tables, TablesError};
 use crate::netfilter::{IptablesSave, JumpOwner, Purge, Ruleset, UserRules, purge};
-use crate::record::Store;
+use crate::record::{FailedUp, Store};
 use crate::resolver;
 use crate::rtnetlink::{self, NetObject};
 use crate::selector::Family;
@@ -35,10 +38,12 @@ pub(super) fn run(options: &Options, others: UserRules, consent: Consent) -> Res
         print("nothing removed\n")?;
         return Ok(1);
     }
+    let mut noted = 0;
     let mut report = match options.mode {
         Mode::DryRun => rehearse(&ground, &ground.peek(), others),
         Mode::Real => {
             let store = ground.open_store()?;
+            let bereft = bereft_tunnels(&ground, &store);
             let mut report = flush(&ground, &store, others);
             // Without the lock, so that a program that hangs does not delay any tunnel's rules.
             drop(store);
@@ -47,6 +52,7 @@ pub(super) fn run(options: &Options, others: UserRules, consent: Consent) -> Res
             }
             let store = ground.open_store()?;
             store.forget_failed_ups()?;
+            noted = note_bereft(&ground, &store, &bereft);
             store.remove_unused()?;
             report
         }
@@ -55,7 +61,10 @@ pub(super) fn run(options: &Options, others: UserRules, consent: Consent) -> Res
         let tunnels = counted_noun(up, "tunnel");
         match options.mode {
             Mode::DryRun => report.add_line(format_args!("# {tunnels} up would lose all rules")),
-            Mode::Real => report.add_line(format_args!("{tunnels} up lost all rules; {REINITIATE}")),
+            Mode::Real if noted == 0 => report.add_line(format_args!("{tunnels} up lost all rules; {REINITIATE}")),
+            Mode::Real => report.add_line(format_args!(
+                "{tunnels} up lost all rules; pluto-updown start reinstalls those of {noted}"
+            )),
         }
     }
     print(&report.report_text())?;
@@ -67,6 +76,46 @@ pub(super) fn run(options: &Options, others: UserRules, consent: Consent) -> Res
 fn tunnels_up(store: &Store) -> usize {
     let tunnels = Ruleset::all_rulesets().filter_map(|ruleset| store.tunnels(ruleset).ok());
     tunnels.map(|records| records.len()).sum()
+}
+
+/// The tunnels that are certainly up, by the kernel's policies. Once the record is gone nobody knows
+/// of them any more.
+fn bereft_tunnels(ground: &CommandContext<'_>, store: &Store) -> Vec<(Option<Ruleset>, FailedUp)> {
+    let tunnels = Ruleset::all_rulesets().flat_map(|ruleset| {
+        let tunnels = store.tunnels(ruleset).unwrap_or_default();
+        tunnels.into_iter().map(move |record| (ruleset, record))
+    });
+    let tunnels: Vec<_> = tunnels.collect();
+    let sought: Vec<_> = tunnels.iter().map(|(_, record)| SoughtTunnel::from(record)).collect();
+    let states = policy_states(&sought).unwrap_or_default();
+    let is_up = |state: &PolicyState| *state == PolicyState::Up;
+    let up = tunnels.into_iter().zip(states).filter(|(_, state)| is_up(state));
+    let bereft = up.flat_map(|((ruleset, record), _)| {
+        let views = record.opener_views().into_iter();
+        views.map(move |(tunnel, _)| {
+            let failed = FailedUp {
+                tunnel,
+                daemon: record.daemon,
+                reason: FLUSHED.to_owned(),
+                since: 0,
+            };
+            (Some(ruleset), failed)
+        })
+    });
+    let without_rules = tunnels_without_rules(ground).into_iter();
+    bereft.chain(without_rules.map(|failed| (None, failed))).collect()
+}
+
+/// Notes the tunnels that are up and have no rules now: `status` shows them, and `start` reinstalls
+/// their rules. Returns how many. One that cannot be noted is only not shown.
+fn note_bereft(ground: &CommandContext<'_>, store: &Store, bereft: &[(Option<Ruleset>, FailedUp)]) -> usize {
+    let (top, namespace) = (&ground.options.state_dir, ground.namespace);
+    // Where the rules could not be removed, the record has the tunnel still.
+    let has_lost = |ruleset: &Option<Ruleset>| ruleset.is_none_or(|ruleset| !store.has_entries(ruleset).unwrap_or(true));
+    let lost = bereft.iter().filter(|(ruleset, _)| has_lost(ruleset));
+    let noted = lost.filter(|(_, failed)| Store::note_failed_up(top, namespace, failed).is_ok());
+    let ids: BTreeSet<_> = noted.filter_map(|(_, failed)| failed.id()).collect();
+    ids.len()
 }
 
 /// Asks on a terminal whether these tunnels are to lose their rules.
@@ -86,6 +135,9 @@ fn is_confirmed(up: usize) -> Result<bool, HookError> {
     let _ = io::stdin().read_line(&mut answer);
     Ok(["y", "yes"].contains(&answer.trim().to_ascii_lowercase().as_str()))
 }
+
+/// Why a tunnel has no rules after it.
+const FLUSHED: &str = "flush removed its rules";
 
 /// What was done, and what could not be.
 #[derive(Debug, Default)]

@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use super::Detail;
 use super::command_context::{CommandContext, print, rulesets};
 use super::drift_words::repairs;
+use super::no_record::UnrecordedSas;
 use super::start::tunnels_without_rules;
 use crate::apply::{Engine, RoutingEngine, RoutingError};
 use crate::cli::{Mode, Options, RoutingOwner};
@@ -91,7 +92,14 @@ fn restore(ground: &CommandContext<'_>, store: &Store, detail: Detail) -> Result
             Err(error) => restored.fail(&error),
         }
     }
-    for failed in tunnels_without_rules(ground) {
+    let late = tunnels_without_rules(ground);
+    if late.is_empty() && !has_tunnels(store)? {
+        if let Some(found) = UnrecordedSas::find() {
+            // Writing into a String cannot fail.
+            let _ = writeln!(restored.text, "needs you: {}; {}", found.text, found.fix.fix_text());
+        }
+    }
+    for failed in late {
         let (connection, network) = (&failed.tunnel.connection, failed.tunnel.remote_client);
         // Writing into a String cannot fail.
         let _ = writeln!(
@@ -103,6 +111,15 @@ fn restore(ground: &CommandContext<'_>, store: &Store, detail: Detail) -> Result
         restore_routes(ground, store, &mut restored)?;
     }
     Ok(restored)
+}
+
+fn has_tunnels(store: &Store) -> Result<bool, HookError> {
+    for ruleset in Ruleset::all_rulesets() {
+        if store.has_tunnels(ruleset)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn restore_routes(ground: &CommandContext<'_>, store: &Store, restored: &mut Restored) -> Result<(), HookError> {

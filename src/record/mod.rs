@@ -35,6 +35,7 @@
 //! kernel, and removes it when the record is complete. A call that finds the file knows that
 //! another call died in between.
 
+mod activity;
 mod any_record;
 mod called;
 mod change;
@@ -55,6 +56,7 @@ mod routing;
 mod store;
 mod tunnel;
 
+pub use activity::Activity;
 pub use any_record::{ClearTextBlockRecord, EspPeerRecord, GatewayRecord, Record};
 pub use daemon_process::{DaemonProcess, start_time};
 pub use error::RecordError;

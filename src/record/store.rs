@@ -318,6 +318,16 @@ impl Store {
         Ok(found)
     }
 
+    /// Whether this ruleset has a tunnel's record. Reads none.
+    ///
+    /// # Errors
+    /// If the folder cannot be listed.
+    pub fn has_tunnels(&self, ruleset: Ruleset) -> Result<bool, RecordError> {
+        is_any(file::file_names(&self.tunnels_folder(ruleset))?, |name| {
+            member_id(name).is_some_and(|id| id.is_tunnel())
+        })
+    }
+
     fn list_some(&self, ruleset: Ruleset) -> Result<ListedRecords, RecordError> {
         let mut listed = ListedRecords {
             names: Vec::new(),

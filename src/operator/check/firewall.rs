@@ -1,9 +1,9 @@
 //! Checks iptables: its version and backend, its extensions, and rules that interfere with this
 //! program's.
 
-use super::super::command_context::{CommandContext, rulesets};
+use super::super::command_context::{Calls, CommandContext, rulesets};
 use super::{Finding, marks};
-use crate::apply::{Comparison, Engine};
+use crate::apply::{ApplyError, Comparison, Engine};
 use crate::iptables::{Programs, Tables};
 use crate::netfilter::{Backend, Ruleset, SavedRule, SavedTable, Table};
 use crate::plan::{DriftKind, block_has_no_effect};
@@ -23,11 +23,19 @@ pub(super) fn findings(ground: &CommandContext<'_>) -> Vec<Finding> {
         }
     }
     let known = rulesets(&programs, &store).unwrap_or_default();
-    let mut books = Vec::new();
-    for ruleset in known {
-        let on_record = store.has_entries(ruleset).unwrap_or(true);
+    let compare = || {
         let mut session = Engine::new(&store, &mut programs, ground.context());
-        match session.compare(ruleset) {
+        let compared = known.iter().map(|ruleset| (*ruleset, session.compare(*ruleset)));
+        Ok(compared.collect::<Vec<_>>())
+    };
+    let differs = |compared: &Result<Comparison, _>| compared.as_ref().is_ok_and(Comparison::differs);
+    let is_enough = |compared: &mut Vec<(Ruleset, Result<Comparison, ApplyError>)>, calls| {
+        calls == Calls::Quiet || !compared.iter().any(|(_, compared)| differs(compared))
+    };
+    let mut books = Vec::new();
+    for (ruleset, compared) in ground.look(compare, is_enough).unwrap_or_default() {
+        let on_record = store.has_entries(ruleset).unwrap_or(true);
+        match compared {
             Ok(comparison) => {
                 findings.extend(standing(ruleset, &comparison, on_record));
                 findings.extend(unguarded(&comparison));
@@ -248,6 +256,11 @@ fn standing(ruleset: Ruleset, comparison: &Comparison, on_record: bool) -> Vec<F
                 format_args!("{ruleset} {drift}"),
                 "no packet there reaches the rules of any tunnel",
                 "add the jump to your own rules, or delete place = \"own\" from the settings",
+            )),
+            DriftKind::KeptChain(..) => findings.push(Finding::note_finding(
+                format_args!("{ruleset} {drift}"),
+                "no packet is decided there, but the chain cannot be deleted",
+                "delete that rule of yours, then: pluto-updown restore",
             )),
             DriftKind::OlderLayout => findings.push(Finding::note_finding(
                 format_args!("{ruleset}: older layout"),

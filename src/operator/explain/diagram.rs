@@ -65,7 +65,7 @@ pub(super) fn inbound(scene: &RecordView, found: &FoundTunnel<'_>) -> Diagram {
     let record = found.record;
     let tunnel = &record.tunnel;
     let [closed, _] = esp(scene, found);
-    let clear = format!("{} -> {}, unencrypted", tunnel.remote_client, tunnel.local_client);
+    let clear = format!("{} -> {}", tunnel.remote_client, tunnel.local_client);
     let opened = match &tunnel.sa_match {
         SaMatch::Policy { .. } => format!("matched as: -m policy --dir in --pol ipsec{}", numbered(tunnel)),
         SaMatch::Interface(device) => format!("it arrives by interface {device}, without an IPsec policy"),
@@ -74,7 +74,7 @@ pub(super) fn inbound(scene: &RecordView, found: &FoundTunnel<'_>) -> Diagram {
         title: format!("OUT OF THE TUNNEL {}", tunnel.connection),
         before: vec![
             Stop::kernel("PREROUTING, INPUT: ESP packet", [closed]),
-            Stop::kernel("decapsulated, re-enters PREROUTING", [clear, opened]),
+            Stop::kernel("decrypted, re-enters PREROUTING", [clear, opened]),
             station(record, BuiltIn::PreRouting, Direction::In),
         ],
         ways: [
@@ -121,7 +121,7 @@ pub(super) fn outbound(scene: &RecordView, found: &FoundTunnel<'_>) -> Diagram {
         ],
         after: vec![
             station(record, BuiltIn::PostRouting, Direction::Out),
-            Stop::kernel("ESP encapsulation", []),
+            Stop::kernel("encryption (ESP)", []),
             Stop::kernel("OUTPUT, POSTROUTING: ESP packet", [closed]),
         ],
     }
@@ -141,7 +141,8 @@ fn esp(scene: &RecordView, found: &FoundTunnel<'_>) -> [String; 2] {
     let (Some(me), Some(peer)) = (tunnel.local_host, tunnel.remote_host) else {
         return ["from the peer", "to the peer"].map(str::to_owned);
     };
-    let [comes, leaves] = closed(scene, found, me, peer, &protocol(ESP));
+    let verdicts = closed(scene, found, me, peer, &protocol(ESP));
+    let [comes, leaves] = verdicts.map(|verdict| verdict.strip_prefix("is ").unwrap_or(&verdict).to_owned());
     [
         format!("from {peer} to {me}: {comes}"),
         format!("from {me} to {peer}: {leaves}"),
@@ -193,8 +194,8 @@ fn own_chain(record: &TunnelRecord, path: PacketPath) -> Option<ChainName> {
 /// What the mangle and nat tables do at one of their places.
 fn station(record: &TunnelRecord, built_in: BuiltIn, direction: Direction) -> Stop {
     let clear = match direction {
-        Direction::In => "the decapsulated packet",
-        Direction::Out => "before encapsulation",
+        Direction::In => "the decrypted packet",
+        Direction::Out => "before encryption",
     };
     let paths = [Table::Mangle, Table::Nat]
         .into_iter()

@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use super::{RecordView, RulesetView};
+use crate::operator::status::in_order;
 use crate::record::TunnelRecord;
 use crate::settings::SettingTable;
 use crate::updown_env::ConnectionName;
-use crate::words::{escaped, nearest};
+use crate::words::{escaped, nearest_name};
 
 /// A recorded tunnel.
 #[derive(Debug, Clone, Copy)]
@@ -28,10 +29,10 @@ pub(super) struct NoTunnel {
 /// How many names are shown.
 const NAMES_SHOWN: usize = 20;
 
-/// The tunnels of a connection, or the one with a short name.
+/// The tunnels of a connection, in the order of `status`, or the one with a short name.
 pub(super) fn find_tunnels<'a>(scene: &'a RecordView, name: &str) -> Result<Vec<FoundTunnel<'a>>, NoTunnel> {
     let connection = ConnectionName::new(name.as_bytes()).ok();
-    let found: Vec<_> = all_tunnels(scene)
+    let mut found: Vec<_> = all_tunnels(scene)
         .filter(|found| {
             let record = found.record;
             let own = &record.key.connection;
@@ -41,6 +42,7 @@ pub(super) fn find_tunnels<'a>(scene: &'a RecordView, name: &str) -> Result<Vec<
                 || record.id.as_str() == name
         })
         .collect();
+    found.sort_by(|a, b| in_order(a.record, b.record));
     match found.is_empty() {
         true => Err(NoTunnel::for_name(scene, name)),
         false => Ok(found),
@@ -85,13 +87,7 @@ impl NoTunnel {
             .collect();
         let ids = all_tunnels(scene).map(|found| found.record.id.to_string());
         let known: Vec<_> = names.iter().cloned().chain(ids).collect();
-        // In lower case, as what was written is compared.
-        let lower: Vec<_> = known.iter().map(|name| name.to_ascii_lowercase()).collect();
-        let lower: Vec<_> = lower.iter().map(String::as_str).collect();
-        let meant = nearest(name, &lower).and_then(|word| {
-            let index = lower.iter().position(|other| *other == word)?;
-            known.get(index).cloned()
-        });
+        let meant = nearest_name(name, &known).map(str::to_owned);
         Self {
             name: escaped(name.as_bytes(), 60),
             meant,

@@ -31,6 +31,7 @@ use log::error;
 use super::Colours;
 use super::Detail;
 use super::command_context::{CommandContext, print};
+use super::no_record::LostRecord;
 use super::paint::on_stdout;
 use super::screen_size::ScreenSize;
 use super::status::is_of;
@@ -97,6 +98,9 @@ pub(super) fn run(options: &Options, asked: &ExplainRequest, colours: Colours) -
                 if let Some(text) = without_rules(&ground, name) {
                     return Ok(print_error(1, &text));
                 }
+                if let Some(LostRecord { text, fix }) = scene.lost_record() {
+                    print_error(1, &format!("{text}; fix: {}", fix.fix_text()));
+                }
                 let set = find::settings_of(&scene, name);
                 return Ok(print_error(1, &format!("{error}{set}")));
             }
@@ -112,12 +116,13 @@ pub(super) fn run(options: &Options, asked: &ExplainRequest, colours: Colours) -
     let books: Vec<_> = match &subject {
         Subject::Packet { query, .. } => scene.rulesets_for(query.destination).collect(),
         Subject::Tunnel(_) => found.iter().map(|found| found.ruleset).take(1).collect(),
-        Subject::List => Vec::new(),
+        Subject::List => scene.rulesets.iter().collect(),
     };
-    if let Some(older) = books.iter().find(|book| book.has_older_layout()) {
+    let explained = books.iter().filter(|_| !matches!(subject, Subject::List));
+    if let Some(older) = explained.into_iter().find(|book| book.has_older_layout()) {
         return Ok(print_error(1, &older_layout(older)));
     }
-    let warning = kernel_view::warning(books, scene.width);
+    let warning = kernel_view::warning(&scene, books);
     let answer = match (subject, asked.form) {
         (Subject::List, _) => list::tunnel_list(find::all_tunnels(&scene).collect(), scene.width),
         (Subject::Packet { query, .. }, _) => {
@@ -126,14 +131,21 @@ pub(super) fn run(options: &Options, asked: &ExplainRequest, colours: Colours) -
         (Subject::Tunnel(_), Form::Svg) => found.first().map_or_else(String::new, |found| {
             svg::draw_svg(&svg_title(found), &diagrams(&scene, found))
         }),
-        (Subject::Tunnel(name), _) if found.len() > TOLD => {
-            list::of_connection(&crate::words::one_line(&name), found, scene.width)
+        (Subject::Tunnel(name), form) => {
+            let list = list::of_connection(&crate::words::one_line(&name), found.clone(), scene.width);
+            let text = |found: &FoundTunnel<'_>| match form {
+                Form::Words | Form::Svg => about::tunnel_text(&scene, found),
+                Form::Diagram => {
+                    let drawings = diagrams(&scene, found).map(|diagram| drawing::draw_text(&diagram, scene.width));
+                    drawings.join("\n")
+                }
+            };
+            match found.len() {
+                1 => each_tunnel(&found, text),
+                2..=TOLD => format!("{list}\n{}", each_tunnel(&found, text)),
+                _ => list,
+            }
         }
-        (Subject::Tunnel(_), Form::Words) => each_tunnel(&found, |found| about::tunnel_text(&scene, found)),
-        (Subject::Tunnel(_), Form::Diagram) => each_tunnel(&found, |found| {
-            let drawings = diagrams(&scene, found).map(|diagram| drawing::draw_text(&diagram, scene.width));
-            drawings.join("\n")
-        }),
     };
     let (warned, code) = warning.map_or((String::new(), 0), |warning| (warning.text, warning.code));
     match asked.form {

@@ -164,8 +164,8 @@ fn moment_text(
 /// The kernel's hooks on a route.
 fn hooks(way: &TunnelRoute<'_>) -> String {
     let closed = |tunnel: Option<&TunnelRecord>, words: &'static str| tunnel.map_or("", |_| words);
-    let before = closed(way.out_of, "ESP: PREROUTING > INPUT; decapsulated: ");
-    let after = closed(way.into, "; encapsulated: OUTPUT > POSTROUTING");
+    let before = closed(way.out_of, "ESP: PREROUTING > INPUT; decrypted: ");
+    let after = closed(way.into, "; encrypted: OUTPUT > POSTROUTING");
     let open = match (&way.from, &way.to) {
         (_, Endpoint::Gateway) => "PREROUTING > INPUT",
         (Endpoint::Gateway, _) => "OUTPUT > POSTROUTING",

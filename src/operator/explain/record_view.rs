@@ -1,9 +1,11 @@
 //! The record, prepared for queries.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::{fmt, io};
 
-use super::super::command_context::{CommandContext, rulesets};
+use super::super::command_context::{Calls, CommandContext, rulesets};
+use super::super::no_record::LostRecord;
 use super::kernel_view::KernelView;
 use crate::apply::{Comparison, Engine};
 use crate::hook::HookError;
@@ -26,6 +28,8 @@ pub(super) struct RecordView {
     pub(super) rulesets: Vec<RulesetView>,
     /// The settings file as it is now, or what is wrong with it.
     pub(super) settings: Result<SettingsSource, String>,
+    /// Below which folder the record is.
+    state_dir: PathBuf,
 }
 
 /// One ruleset.
@@ -43,8 +47,7 @@ pub(super) struct RulesetView {
 }
 
 impl RecordView {
-    /// Reads the record and compares it with the kernel's listing, a second time if they differ: a
-    /// daemon's call may have changed both in between.
+    /// Reads the record and compares it with the kernel's listing.
     pub(super) fn gather_records(ground: &CommandContext<'_>, width: usize) -> Result<Self, HookError> {
         let store = ground.peek();
         if !store.is_readable() {
@@ -53,11 +56,19 @@ impl RecordView {
                 error: io::ErrorKind::PermissionDenied.into(),
             });
         }
-        let first = Self::look_once(ground, &store, width)?;
-        match first.rulesets.iter().any(|book| book.kernel.differs()) {
-            true => Self::look_once(ground, &store, width),
-            false => Ok(first),
-        }
+        let look = || Self::look_once(ground, &store, width);
+        ground.look(look, |view, calls| {
+            calls == Calls::Quiet || !view.rulesets.iter().any(|book| book.kernel.differs())
+        })
+    }
+
+    /// Whether chains of this program are loaded though nothing is recorded, and where the record
+    /// should be.
+    pub(super) fn lost_record(&self) -> Option<LostRecord> {
+        let is_recorded = self.rulesets.iter().any(RulesetView::is_recorded);
+        let loaded = self.rulesets.iter().filter(|book| book.kernel.differs());
+        let rulesets: Vec<_> = loaded.map(|book| book.ruleset).collect();
+        (!is_recorded && !rulesets.is_empty()).then(|| LostRecord::of(rulesets.into_iter(), &self.state_dir))
     }
 
     fn look_once(ground: &CommandContext<'_>, store: &Store, width: usize) -> Result<Self, HookError> {
@@ -77,6 +88,7 @@ impl RecordView {
             width,
             rulesets: books,
             settings: settings.map_err(|error| one_line(&error.to_string())),
+            state_dir: ground.options.state_dir.clone(),
         })
     }
 

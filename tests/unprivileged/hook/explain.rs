@@ -236,6 +236,45 @@ fn more_than_three_tunnels_are_a_list_to_choose_from() {
 }
 
 #[test]
+fn two_or_three_tunnels_are_listed_in_the_order_of_numbers_and_then_explained() {
+    let mut fakes = Fakes::new();
+    for number in [10, 2, 9] {
+        fakes.must(&libreswan_up().with("PLUTO_PEER_CLIENT", format!("10.9.{number}.0/24")));
+    }
+    let text = told(&mut fakes, &["net-net"]);
+    let (list, blocks) = text.split_once("\n\n").expect("a list before the first tunnel");
+    let networks = ["10.9.2.0/24", "10.9.9.0/24", "10.9.10.0/24"];
+    assert!(list.starts_with("3 tunnels of net-net; name one by its short name\n"), "{text}");
+    for text in [list, blocks] {
+        let places = networks.map(|network| text.find(network).expect("a network"));
+        assert!(places.is_sorted(), "{text}");
+    }
+    assert_eq!(blocks.matches("\nALLOWED\n").count(), 3, "{text}");
+}
+
+#[test]
+fn the_list_of_tunnels_says_too_where_the_kernel_differs_or_nothing_is_recorded() {
+    let mut fakes = gateway();
+    fakes.tables[0].restore("*filter\n-F\nCOMMIT\n").unwrap();
+    let ending = explain(&mut fakes, &[]);
+    let text = ending.out_text();
+    assert_eq!(ending.code, Some(1), "{text}");
+    assert!(text.starts_with("WARNING: the kernel differs from the record"), "{text}");
+    assert!(text.contains("\n\n1 tunnel up\n"), "{text}");
+    let elsewhere = fakes.path("elsewhere");
+    let hook = fakes.hook().option("--state-dir", &elsewhere);
+    for words in [&["explain"][..], &["explain", "10.2.0.7", "10.1.0.9", "22"]] {
+        let ending = hook.operate(words);
+        let text = ending.out_text();
+        assert_eq!(ending.code, Some(1), "{text}");
+        assert!(text.starts_with("WARNING: nothing is recorded\n  our chains are loaded"), "{text}");
+    }
+    let ending = hook.operate(&["explain", "net-net"]);
+    assert_eq!(ending.code, Some(1));
+    assert!(ending.err_text().contains("our chains are loaded"), "{}", ending.err_text());
+}
+
+#[test]
 fn every_way_of_a_packet_is_followed_to_the_rule_that_decides_where_that_is_wanted() {
     let mut fakes = gateway();
     let packets = [
