@@ -77,7 +77,7 @@ impl<'a> CommandContext<'a> {
 
     /// Looks at record and kernel, without the lock: no call waits for a command that only shows
     /// something. Looks again while calls change what it looks at, until `is_enough`.
-    pub(super) fn look<T>(
+    pub(super) fn look_undisturbed<T>(
         &self,
         mut look: impl FnMut() -> Result<T, HookError>,
         mut is_enough: impl FnMut(&mut T, Calls) -> bool,

@@ -51,8 +51,7 @@ pub(super) fn run(options: &Options, others: UserRules, consent: Consent) -> Res
                 report.add_problem(&trouble);
             }
             let store = ground.open_store()?;
-            store.forget_failed_ups()?;
-            noted = note_bereft(&ground, &store, &bereft);
+            noted = note_bereft(&ground, &store, &bereft)?;
             store.remove_unused()?;
             report
         }
@@ -78,8 +77,8 @@ fn tunnels_up(store: &Store) -> usize {
     tunnels.map(|records| records.len()).sum()
 }
 
-/// The tunnels that are certainly up, by the kernel's policies. Once the record is gone nobody knows
-/// of them any more.
+/// The tunnels that are certainly up, by the kernel's policies. Once the record is gone nobody
+/// knows of them any more.
 fn bereft_tunnels(ground: &CommandContext<'_>, store: &Store) -> Vec<(Option<Ruleset>, FailedUp)> {
     let tunnels = Ruleset::all_rulesets().flat_map(|ruleset| {
         let tunnels = store.tunnels(ruleset).unwrap_or_default();
@@ -106,16 +105,22 @@ fn bereft_tunnels(ground: &CommandContext<'_>, store: &Store) -> Vec<(Option<Rul
     bereft.chain(without_rules.map(|failed| (None, failed))).collect()
 }
 
-/// Notes the tunnels that are up and have no rules now: `status` shows them, and `start` reinstalls
-/// their rules. Returns how many. One that cannot be noted is only not shown.
-fn note_bereft(ground: &CommandContext<'_>, store: &Store, bereft: &[(Option<Ruleset>, FailedUp)]) -> usize {
+/// Notes the tunnels that are up and have no rules now, and forgets all others: `status` shows
+/// them, and `start` reinstalls their rules. Returns how many. One that cannot be noted is only not
+/// shown.
+fn note_bereft(
+    ground: &CommandContext<'_>,
+    store: &Store,
+    bereft: &[(Option<Ruleset>, FailedUp)],
+) -> Result<usize, HookError> {
     let (top, namespace) = (&ground.options.state_dir, ground.namespace);
     // Where the rules could not be removed, the record has the tunnel still.
     let has_lost = |ruleset: &Option<Ruleset>| ruleset.is_none_or(|ruleset| !store.has_entries(ruleset).unwrap_or(true));
-    let lost = bereft.iter().filter(|(ruleset, _)| has_lost(ruleset));
-    let noted = lost.filter(|(_, failed)| Store::note_failed_up(top, namespace, failed).is_ok());
+    let lost: Vec<_> = bereft.iter().filter(|(ruleset, _)| has_lost(ruleset)).collect();
+    store.forget_failed_ups()?;
+    let noted = lost.into_iter().filter(|(_, failed)| Store::note_failed_up(top, namespace, failed).is_ok());
     let ids: BTreeSet<_> = noted.filter_map(|(_, failed)| failed.id()).collect();
-    ids.len()
+    Ok(ids.len())
 }
 
 /// Asks on a terminal whether these tunnels are to lose their rules.

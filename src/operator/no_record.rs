@@ -18,9 +18,9 @@ pub(super) struct UnrecordedSas {
 }
 
 impl UnrecordedSas {
-    /// Asks the kernel, for a command that has found no tunnel on record. Policies are not counted:
+    /// Asks the kernel, for a command that has found no recorded tunnel. Policies are not counted:
     /// those of on-demand tunnels are there before any `up`.
-    pub(super) fn find() -> Option<Self> {
+    pub(super) fn in_kernel() -> Option<Self> {
         // Without root, or without XFRM, nothing is known.
         let number = sas().ok()?.len();
         (number > 0).then(|| Self {
@@ -37,8 +37,8 @@ impl UnrecordedSas {
     }
 }
 
-/// Chains of this program are loaded, and nothing is recorded. With another record than the one that
-/// they were installed with, everything would seem to be left over.
+/// Chains of this program are loaded, and nothing is recorded. With another record than the one
+/// that they were installed with, everything would seem to be left over.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct LostRecord {
     pub(super) text: String,
@@ -46,7 +46,7 @@ pub(super) struct LostRecord {
 }
 
 impl LostRecord {
-    pub(super) fn of(rulesets: impl Iterator<Item = Ruleset>, state_dir: &Path) -> Self {
+    pub(super) fn with_rulesets(rulesets: impl Iterator<Item = Ruleset>, state_dir: &Path) -> Self {
         let rulesets: BTreeSet<_> = rulesets.collect();
         let rulesets: Vec<_> = rulesets.iter().map(ToString::to_string).collect();
         Self {

@@ -94,7 +94,7 @@ fn restore(ground: &CommandContext<'_>, store: &Store, detail: Detail) -> Result
     }
     let late = tunnels_without_rules(ground);
     if late.is_empty() && !has_tunnels(store)? {
-        if let Some(found) = UnrecordedSas::find() {
+        if let Some(found) = UnrecordedSas::in_kernel() {
             // Writing into a String cannot fail.
             let _ = writeln!(restored.text, "needs you: {}; {}", found.text, found.fix.fix_text());
         }

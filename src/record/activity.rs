@@ -47,7 +47,7 @@ fn is_locked(path: &Path) -> bool {
     let device = file.dev();
     let inode = format!("{:02x}:{:02x}:{}", major(device), minor(device), file.ino());
     String::from_utf8_lossy(&locks).lines().any(|line| {
-        // `1: FLOCK  ADVISORY  WRITE 4711 00:19:1234 0 EOF`; who waits has `->` in the second place.
+        // `1: FLOCK  ADVISORY  WRITE 4711 00:19:1234 0 EOF`; who waits has `->` before `FLOCK`.
         let mut words = line.split_whitespace().skip(1);
         words.next() == Some("FLOCK") && words.nth(3) == Some(&inode)
     })

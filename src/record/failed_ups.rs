@@ -153,8 +153,8 @@ impl Store {
     }
 
     /// Forgets one `up` without rules, at a `down`: that of the same SA; if its number has changed
-    /// since (charon gives a new one at a rekey of IKE, without a call), the oldest. Returns whether
-    /// there was one.
+    /// since (charon gives a new one at a rekey of IKE, without a call), the oldest. Returns
+    /// whether there was one.
     ///
     /// # Errors
     /// If a file cannot be removed.

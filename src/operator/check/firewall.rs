@@ -33,7 +33,7 @@ pub(super) fn findings(ground: &CommandContext<'_>) -> Vec<Finding> {
         calls == Calls::Quiet || !compared.iter().any(|(_, compared)| differs(compared))
     };
     let mut books = Vec::new();
-    for (ruleset, compared) in ground.look(compare, is_enough).unwrap_or_default() {
+    for (ruleset, compared) in ground.look_undisturbed(compare, is_enough).unwrap_or_default() {
         let on_record = store.has_entries(ruleset).unwrap_or(true);
         match compared {
             Ok(comparison) => {

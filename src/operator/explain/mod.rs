@@ -116,10 +116,10 @@ pub(super) fn run(options: &Options, asked: &ExplainRequest, colours: Colours) -
     let books: Vec<_> = match &subject {
         Subject::Packet { query, .. } => scene.rulesets_for(query.destination).collect(),
         Subject::Tunnel(_) => found.iter().map(|found| found.ruleset).take(1).collect(),
-        Subject::List => scene.rulesets.iter().collect(),
+        // Rules of an older version work, and the list explains none of them.
+        Subject::List => scene.rulesets.iter().filter(|book| !book.has_older_layout()).collect(),
     };
-    let explained = books.iter().filter(|_| !matches!(subject, Subject::List));
-    if let Some(older) = explained.into_iter().find(|book| book.has_older_layout()) {
+    if let Some(older) = books.iter().find(|book| book.has_older_layout()) {
         return Ok(print_error(1, &older_layout(older)));
     }
     let warning = kernel_view::warning(&scene, books);

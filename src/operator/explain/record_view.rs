@@ -57,7 +57,7 @@ impl RecordView {
             });
         }
         let look = || Self::look_once(ground, &store, width);
-        ground.look(look, |view, calls| {
+        ground.look_undisturbed(look, |view, calls| {
             calls == Calls::Quiet || !view.rulesets.iter().any(|book| book.kernel.differs())
         })
     }
@@ -68,7 +68,7 @@ impl RecordView {
         let is_recorded = self.rulesets.iter().any(RulesetView::is_recorded);
         let loaded = self.rulesets.iter().filter(|book| book.kernel.differs());
         let rulesets: Vec<_> = loaded.map(|book| book.ruleset).collect();
-        (!is_recorded && !rulesets.is_empty()).then(|| LostRecord::of(rulesets.into_iter(), &self.state_dir))
+        (!is_recorded && !rulesets.is_empty()).then(|| LostRecord::with_rulesets(rulesets.into_iter(), &self.state_dir))
     }
 
     fn look_once(ground: &CommandContext<'_>, store: &Store, width: usize) -> Result<Self, HookError> {

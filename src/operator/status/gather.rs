@@ -179,7 +179,7 @@ pub(super) fn gather(ground: &CommandContext<'_>) -> Result<StatusReport, HookEr
         }
     };
     let mut earlier: Option<Vec<Problem>> = None;
-    ground.look(look, |report, calls| {
+    ground.look_undisturbed(look, |report, calls| {
         let lacks_policy = report
             .problems
             .iter()
@@ -352,7 +352,7 @@ fn is_nothing_recorded(report: &StatusReport, store: &Store) -> Result<bool, Hoo
 /// Instead of what is loaded, ruleset by ruleset.
 fn without_record(ground: &CommandContext<'_>, loaded: &[Problem]) -> Problem {
     let rulesets = loaded.iter().filter_map(|problem| problem.ruleset);
-    let LostRecord { text, fix } = LostRecord::of(rulesets, &ground.options.state_dir);
+    let LostRecord { text, fix } = LostRecord::with_rulesets(rulesets, &ground.options.state_dir);
     Problem {
         count: loaded.len(),
         ..Problem::new(Severity::Error, ProblemKind::NoRecord, text, fix)
@@ -361,7 +361,7 @@ fn without_record(ground: &CommandContext<'_>, loaded: &[Problem]) -> Problem {
 
 /// A note where the kernel has SAs, and no tunnel is recorded.
 fn unrecorded() -> Option<Problem> {
-    let UnrecordedSas { number, text, fix } = UnrecordedSas::find()?;
+    let UnrecordedSas { number, text, fix } = UnrecordedSas::in_kernel()?;
     Some(Problem {
         count: number,
         ..Problem::new(Severity::Note, ProblemKind::NoRecord, text, fix)

@@ -138,8 +138,7 @@ fn sas_of_which_no_tunnel_is_recorded_are_noted() {
     let machine = Namespace::new(Backend::Nft);
     let hook = machine.hook();
     machine.shell(
-        "ip xfrm state add src 192.0.2.1 dst 192.0.2.2 proto esp spi 0x100 reqid 1 mode tunnel \
-         aead 'rfc4106(gcm(aes))' 0x0102030405060708090a0b0c0d0e0f1011121314 128",
+        "ip xfrm state allocspi src 192.0.2.1 dst 192.0.2.2 proto esp reqid 1 mode tunnel min 0x100 max 0x1ff",
     );
     let (code, text) = status(&hook, &[]);
     assert_eq!(code, Some(0), "{text}");
@@ -161,21 +160,21 @@ fn a_chain_that_an_administrators_rule_keeps_is_named_with_the_rule() {
         let machine = Namespace::new(backend);
         let hook = machine.hook();
         hook.must(&strongswan_up());
-        machine.tables(Family::Ipv4, &["-A", "ADMIN", "-i", "eth7", "-j", "PLUTO-ONWARD"]);
+        machine.tables(Family::Ipv4, &["-A", "FORWARD", "-i", "eth7", "-j", "PLUTO-ONWARD"]);
         hook.must(&strongswan_up().opposite());
         let (code, text) = status(&hook, &[]);
         assert_eq!(code, Some(0), "{text}");
         let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
         for part in [
             "note: ",
-            "filter: leftover chain PLUTO-ONWARD (empty, no tunnel uses it): your rule in ADMIN jumps to it: -i eth7 -j PLUTO-ONWARD",
-            "fix: delete that rule of ADMIN, then: pluto-updown restore",
+            "filter: leftover chain PLUTO-ONWARD (empty, no tunnel uses it): your rule in FORWARD jumps to it: -i eth7 -j PLUTO-ONWARD",
+            "fix: delete that rule of FORWARD, then: pluto-updown restore",
         ] {
             assert!(words.contains(part), "{backend}: {text}");
         }
         let text = hook.operate(&["restore"]).out_text();
         assert!(text.starts_with("needs you: "), "{text}");
-        machine.tables(Family::Ipv4, &["-D", "ADMIN", "-i", "eth7", "-j", "PLUTO-ONWARD"]);
+        machine.tables(Family::Ipv4, &["-D", "FORWARD", "-i", "eth7", "-j", "PLUTO-ONWARD"]);
         hook.operate(&["restore"]);
         let text = status(&hook, &[]).1;
         assert_eq!(text.lines().count(), 1, "{text}");

@@ -255,7 +255,8 @@ fn two_or_three_tunnels_are_listed_in_the_order_of_numbers_and_then_explained() 
 #[test]
 fn the_list_of_tunnels_says_too_where_the_kernel_differs_or_nothing_is_recorded() {
     let mut fakes = gateway();
-    fakes.tables[0].restore("*filter\n-F\nCOMMIT\n").unwrap();
+    fakes.tables[0].restore("*filter\n-D FORWARD -j PLUTO-FORWARD\nCOMMIT\n")
+        .unwrap();
     let ending = explain(&mut fakes, &[]);
     let text = ending.out_text();
     assert_eq!(ending.code, Some(1), "{text}");
@@ -620,6 +621,8 @@ fn no_line_is_wider_than_the_terminal() {
             "CN=somebody with a long name, OU=and a department, O=Example, C=CH",
         );
     fakes.must(&long);
+    // So that the listing is the present one.
+    fakes.operate(&["status"]);
     for words in [
         &[][..],
         &["net-net"],
