@@ -13,12 +13,12 @@ use std::time::Duration;
 use clap::error::{ContextKind, ContextValue};
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-use crate::selector::Expected;
+use crate::net::Expected;
 use crate::settings::{AlwaysRoute, RouteArguments};
 use crate::words::{escaped, nearest};
 
 /// Where the record is unless `--state-dir` says otherwise.
-pub const DEFAULT_STATE_DIR: &str = "/run/pluto-updown";
+pub(crate) const DEFAULT_STATE_DIR: &str = "/run/pluto-updown";
 
 /// Where the system's own files are unless `--root` says otherwise.
 const DEFAULT_ROOT: &str = "/";
@@ -89,10 +89,10 @@ pub enum Mode {
     DryRun,
 }
 
-/// Whose business something is.
+/// Which program configures routes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RoutingOwner {
-    /// Ours, as it is the stock scripts'.
+    /// This program, as the stock scripts do.
     Ours,
     /// Another program's: a hook that calls this one, or a routing daemon.
     Others,
@@ -232,7 +232,7 @@ pub struct CommandLine {
 /// The options of every command.
 #[derive(Debug, Args)]
 pub struct Common {
-    /// Settings [default: /etc/pluto-updown.toml]
+    /// Settings file [default: /etc/pluto-updown.toml]
     #[arg(
         long,
         value_name = "FILE",
@@ -241,7 +241,7 @@ pub struct Common {
         overrides_with = "config"
     )]
     config: Option<PathBuf>,
-    /// The record [default: /run/pluto-updown]
+    /// State directory [default: /run/pluto-updown]
     #[arg(long, display_order = 101, hide_default_value = true, value_name = "DIR", global = true, default_value = DEFAULT_STATE_DIR)]
     state_dir: PathBuf,
     /// Look for iptables and other programs in DIR only
@@ -311,10 +311,10 @@ pub enum CliCommand {
     /// Remove the gateway rules; tunnels that are up keep theirs
     #[command(help_template = HELP)]
     Stop,
-    /// Let unencrypted packets pass that when-down = "block" drops
+    /// Allow unencrypted packets that when-down = "block" drops
     #[command(help_template = HELP)]
     Unblock {
-        /// Those of this connection or network
+        /// Only those of this connection or network
         #[arg(value_name = "CONNECTION|NETWORK", value_parser = clap::builder::NonEmptyStringValueParser::new())]
         which: Option<String>,
         /// Every blocked pair
@@ -324,14 +324,15 @@ pub enum CliCommand {
     /// Find problems before they occur, and how to fix them
     #[command(help_template = HELP)]
     Check {
-        /// With the rights that we have, and only what depends on them: how `check` runs itself
+        /// With this process's rights, and only the checks that depend on them: how `check` runs
+        /// itself
         #[arg(long, hide = true)]
         as_daemon: bool,
     },
     /// Remove every rule and chain of pluto-updown
     #[command(help_template = HELP)]
     Flush {
-        /// Also remove rules of yours that lead to a chain of ours
+        /// Also delete rules of yours that jump to a PLUTO chain
         #[arg(long)]
         force: bool,
         /// Do not ask, though tunnels are up that lose their rules
@@ -357,7 +358,7 @@ pub enum CliCommand {
         #[arg(short, long)]
         verbose: bool,
     },
-    /// Forget tunnels without an IPsec policy in the kernel
+    /// Remove the rules of tunnels that are no longer up
     #[command(help_template = HELP)]
     Prune,
     /// Reinstall rules that a firewall reload removed
@@ -367,7 +368,7 @@ pub enum CliCommand {
         #[arg(short, long)]
         verbose: bool,
     },
-    /// Show tunnels, counters and drift
+    /// Show tunnels, counters and missing rules
     #[command(help_template = HELP)]
     Status(StatusArguments),
     /// Run every call in a captures file
@@ -463,7 +464,7 @@ pub fn parse(arguments: Vec<OsString>) -> Result<CommandLine, clap::Error> {
 /// The text for a command line that asks for help, or has an error: then with the most similar
 /// command, if there is one.
 #[must_use]
-pub fn one_line_error(error: &clap::Error) -> String {
+pub(crate) fn one_line_error(error: &clap::Error) -> String {
     let text = error.render().to_string();
     let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand) else {
         return text;

@@ -5,8 +5,8 @@
 //! only those before it:
 //!
 //! ```text
-//! argv, environment ─▶ contract ─▶ plan ─▶ netfilter ─▶ apply ─▶ record
-//!    (untrusted)       (typed)    (data)    (text)    (processes) (files)
+//! argv, environment ─▶ updown_env ─▶ plan ─▶ netfilter ─▶ apply ─▶ record
+//!    (untrusted)       (typed)      (data)    (text)    (processes) (files)
 //! ```
 //!
 //! `docs/architecture.md` has all modules in their order, and the decisions with their reasons.
@@ -15,23 +15,21 @@
 
 pub mod apply;
 pub mod cli;
-pub mod files;
-pub mod hook;
-pub mod iptables;
-pub mod logging;
+pub mod commands;
+pub mod daemon;
+pub mod dns;
+pub mod firewall;
+mod logging;
+pub mod net;
 pub mod netfilter;
-pub mod operator;
-pub mod plan;
-pub mod preview;
-pub mod process;
-pub mod record;
-pub mod resolver;
-pub mod rtnetlink;
-pub mod selector;
+pub mod netlink;
+pub mod routing;
 pub mod settings;
-pub mod updown_env;
-pub mod words;
-pub mod xfrm;
+pub mod state;
+mod sys;
+pub mod trace;
+pub mod updown;
+mod words;
 
 #[cfg(test)]
 #[path = "../tests/support/property.rs"]
@@ -44,19 +42,18 @@ use std::io::Write as _;
 /// code: 0 done, 1 failed, 2 wrong use.
 pub fn run(arguments: impl Iterator<Item = OsString>, variables: impl Iterator<Item = (OsString, OsString)>) -> u8 {
     let arguments: Vec<_> = arguments.collect();
-    let raw_env = updown_env::RawEnv::new(arguments.iter().skip(1).cloned(), variables);
+    let raw_env = daemon::RawEnv::new(arguments.iter().skip(1).cloned(), variables);
     if raw_env.get("PLUTO_VERB").is_some() {
-        return hook::run(&raw_env);
+        return updown::run(&raw_env);
     }
     match cli::parse(arguments) {
         Ok(line) => {
             logging::init(logging::Destination::Stderr);
-            operator::run(line, colours(&raw_env))
+            commands::run(line, colours(&raw_env))
         }
         Err(error) => {
             let text = cli::one_line_error(&error);
-            // Asked for with --help or --version it is what was wanted; otherwise it is a
-            // complaint.
+            // Asked for with --help or --version it is what was wanted; otherwise it is an error.
             if error.use_stderr() {
                 logging::write_stderr(&text);
                 return 2;
@@ -68,12 +65,12 @@ pub fn run(arguments: impl Iterator<Item = OsString>, variables: impl Iterator<I
 
 /// What a terminal is to show: no colours where they are not wanted (no-color.org), no escape at
 /// all where it knows none.
-fn colours(raw_env: &updown_env::RawEnv) -> operator::Colours {
+fn colours(raw_env: &daemon::RawEnv) -> commands::Colours {
     let is_set = raw_env.get("NO_COLOR").is_some_and(|value| !value.is_empty());
     let is_plain = raw_env.get("TERM").is_none_or(|terminal| terminal == "dumb");
     match (is_plain, is_set) {
-        (true, _) => operator::Colours::Unknown,
-        (false, true) => operator::Colours::Unwanted,
-        (false, false) => operator::Colours::Wanted,
+        (true, _) => commands::Colours::Unknown,
+        (false, true) => commands::Colours::Unwanted,
+        (false, false) => commands::Colours::Wanted,
     }
 }

@@ -14,12 +14,13 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Instant;
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
+use nix::errno::Errno;
 use nix::libc::PIPE_BUF;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use syslog::{Facility, Formatter3164, Logger, LoggerBackend};
 
 /// The target of the lines that log watchers know from the stock scripts: tag `vpn`, local0.notice.
-pub const VPN: &str = "vpn";
+pub(crate) const VPN: &str = "vpn";
 
 /// The longest line, in bytes. Pluto folds what a hook writes at 255, counting a prefix of its own.
 const MAX_LINE: usize = 230;
@@ -32,7 +33,7 @@ static LOGGER: OnceLock<ProcessLogger> = OnceLock::new();
 
 /// Where the lines of this process go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Destination {
+pub(crate) enum Destination {
     /// Every line to syslog, errors to standard error too: a hook call.
     Syslog,
     /// Errors to standard error, nothing else anywhere: a dry run, or a command.
@@ -41,7 +42,7 @@ pub enum Destination {
 
 /// Sends the records of the `log` crate to their destination from now on. The first call decides,
 /// since a process is one hook call or one command.
-pub fn init(destination: Destination) {
+pub(crate) fn init(destination: Destination) {
     let logger = LOGGER.get_or_init(|| ProcessLogger { destination });
     if log::set_logger(logger).is_ok() {
         log::set_max_level(match destination {
@@ -56,14 +57,19 @@ pub fn init(destination: Destination) {
 /// The descriptor is shared with the daemon, so that `O_NONBLOCK` would change the daemon's end
 /// too. Instead `poll` says when a pipe has room, and then a write of at most `PIPE_BUF` bytes does
 /// not block (pipe(7)).
-pub fn write_stderr(text: &str) {
+pub(crate) fn write_stderr(text: &str) {
     static MILLISECONDS_LEFT: AtomicU16 = AtomicU16::new(STDERR_TIMEOUT);
     let mut stderr = io::stderr().lock();
     for chunk in text.as_bytes().chunks(PIPE_BUF) {
         let begun = Instant::now();
         let left = MILLISECONDS_LEFT.load(Ordering::Relaxed);
         let mut watched = [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)];
-        let is_ready = poll(&mut watched, PollTimeout::from(left)).is_ok_and(|ready| ready > 0);
+        let mut ready = poll(&mut watched, PollTimeout::from(left));
+        if ready == Err(Errno::EINTR) {
+            // A program that was killed has ended.
+            ready = poll(&mut watched, PollTimeout::from(left));
+        }
+        let is_ready = ready.is_ok_and(|ready| ready > 0);
         let waited = u16::try_from(begun.elapsed().as_millis()).unwrap_or(u16::MAX);
         MILLISECONDS_LEFT.store(left.saturating_sub(waited), Ordering::Relaxed);
         // A closed or broken standard error is ready too: the write then fails at once.

@@ -2,14 +2,14 @@
 
 mod nearest;
 
-use std::cmp::Ordering;
+pub(crate) use nearest::{nearest, nearest_name};
 
-pub use nearest::{nearest, nearest_name};
+use std::cmp::Ordering;
 
 /// Bytes as printable ASCII, everything else escaped as in a string literal of Rust; at most
 /// `longest` bytes of it, cut between two escapes.
 #[must_use]
-pub fn escaped(bytes: &[u8], longest: usize) -> String {
+pub(crate) fn escaped(bytes: &[u8], longest: usize) -> String {
     let mut text = String::new();
     for escaped_byte in bytes.iter().map(|byte| std::ascii::escape_default(*byte)) {
         if text.len() + escaped_byte.len() > longest {
@@ -22,7 +22,7 @@ pub fn escaped(bytes: &[u8], longest: usize) -> String {
 
 /// A text of several lines on one, with nothing in it that is not printable ASCII.
 #[must_use]
-pub fn one_line(text: &str) -> String {
+pub(crate) fn one_line(text: &str) -> String {
     let lines: Vec<_> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     let escape = |c| {
         if matches!(c, ' '..='~') {
@@ -36,7 +36,7 @@ pub fn one_line(text: &str) -> String {
 
 /// A number with what it counts: `1 tunnel`, `2 tunnels`.
 #[must_use]
-pub fn counted_noun(number: usize, what: &str) -> String {
+pub(crate) fn counted_noun(number: usize, what: &str) -> String {
     match number {
         1 => format!("1 {what}"),
         number => format!("{number} {what}s"),
@@ -45,7 +45,7 @@ pub fn counted_noun(number: usize, what: &str) -> String {
 
 /// A span of time in at most six characters: `59s`, `12m`, `2h13m`, `3d04h`, `120d`.
 #[must_use]
-pub fn duration_text(seconds: u64) -> String {
+pub(crate) fn duration_text(seconds: u64) -> String {
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
     match (days, hours, minutes) {
         (0, 0, 0) => format!("{seconds}s"),
@@ -58,7 +58,7 @@ pub fn duration_text(seconds: u64) -> String {
 
 /// The order of two texts in which numbers count as such: `user7` comes before `user10`.
 #[must_use]
-pub fn natural_order(a: &str, b: &str) -> Ordering {
+pub(crate) fn natural_order(a: &str, b: &str) -> Ordering {
     let (mut one, mut other) = (a, b);
     while let (Some(first), Some(second)) = (first_piece(one), first_piece(other)) {
         let is_number = |part: &str| part.starts_with(|first: char| first.is_ascii_digit());
@@ -89,7 +89,7 @@ fn first_piece(text: &str) -> Option<&str> {
 /// Lines of at most so many characters, broken at blanks where there are any. Nothing is cut off: a
 /// network that is not shown whole is another network.
 #[must_use]
-pub fn wrapped(texts: &[String], width: usize) -> Vec<String> {
+pub(crate) fn wrapped(texts: &[String], width: usize) -> Vec<String> {
     let mut lines = Vec::new();
     for text in texts {
         let mut line = String::new();
@@ -117,7 +117,7 @@ pub fn wrapped(texts: &[String], width: usize) -> Vec<String> {
 /// A line in lines of at most so many characters, the later ones indented. No word is broken: it
 /// may be an address.
 #[must_use]
-pub fn folded(text: &str, width: usize) -> Vec<String> {
+pub(crate) fn folded(text: &str, width: usize) -> Vec<String> {
     let indent = text.len() - text.trim_start().len();
     let mut lines = Vec::new();
     let mut line = " ".repeat(indent);

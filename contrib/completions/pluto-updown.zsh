@@ -7,8 +7,8 @@ _pluto_updown() {
     local context state state_descr line
     typeset -A opt_args
     local -a common=(
-        '--config[settings]:file:_files'
-        '--state-dir[the record]:folder:_directories'
+        '--config[settings file]:file:_files'
+        '--state-dir[state directory]:directory:_directories'
         '*--programs[look for programs in this folder only]:folder:_directories'
         '--root[take the system'\''s files from below this folder]:folder:_directories'
         '(-)'{-h,--help}'[show help]'
@@ -20,13 +20,13 @@ _pluto_updown() {
     local -a commands=(
         'start:apply the settings'
         'stop:remove the gateway rules'
-        'unblock:let unencrypted packets of a blocked pair pass'
+        'unblock:allow unencrypted packets of a blocked pair'
         'check:find problems before they occur'
         'flush:remove every rule and chain of pluto-updown'
         'explain:show what a tunnel allows, or the verdict on a packet'
-        'prune:forget tunnels without an IPsec policy'
+        'prune:remove the rules of tunnels that are no longer up'
         'restore:reinstall rules that a firewall reload removed'
-        'status:show tunnels, counters and drift'
+        'status:show tunnels, counters and missing rules'
         'replay:run every call in a captures file'
     )
     _arguments -C $common $wait $routes $rehearse '(-)'{-V,--version}'[show the version]' '1: :->command' '*:: :->rest'
@@ -36,11 +36,11 @@ _pluto_updown() {
         case $words[1] in
         explain) _arguments $common '(--packet --diagram)--svg[draw the diagram as SVG]' '(--packet --svg)--diagram[draw the path of packets in text]' '(--svg --diagram)--packet[show the verdict on a packet]:from:' '(-v --verbose)'{-v,--verbose}'[also show chains and other paths]' '1:connection:_pluto_updown_names' '*:word:' ;;
         unblock) _arguments $common $wait $rehearse '(1)--all[every blocked pair]' '(--all)1:connection:_pluto_updown_names' ;;
-        flush) _arguments $common $wait $rehearse '--force[also rules of yours that lead to a chain of ours]' '(-y --yes)'{-y,--yes}'[do not ask, though tunnels are up]' ;;
-        start) _arguments $common $wait $rehearse '--boot[with a broken file, install the last valid settings]' '--force[remove restrictions without a settings file]' $verbose ;;
+        flush) _arguments $common $wait $rehearse '--force[also delete rules of yours that jump to a PLUTO chain]' '(-y --yes)'{-y,--yes}'[do not ask, though tunnels are up]' ;;
+        start) _arguments $common $wait $rehearse '--boot[if the file has an error, apply the last valid settings]' '--force[remove restrictions without a settings file]' $verbose ;;
         status)
-            _arguments $common $verbose '(-j --json --names)'{-j,--json}'[in JSON]' '(-j --json -w --watch)--names[only names]' \
-                '(--names -w)--watch=-[again and again]::seconds:' '(--names --watch)-w[again and again]' \
+            _arguments $common $verbose '(-j --json --names)'{-j,--json}'[print JSON]' '(-j --json -w --watch)--names[print only names]' \
+                '(--names -w)--watch=-[show it again every few seconds]::seconds:' '(--names --watch)-w[show it again every few seconds]' \
                 '(-u --users)'{-u,--users}'[who is connected]' '*--expect[a problem if this is not up]:connection:_pluto_updown_names' \
                 '--prometheus[for the textfile collector]' '--nagios[as a Nagios plugin]' '*:connection:_pluto_updown_names'
             ;;

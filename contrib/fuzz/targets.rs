@@ -7,17 +7,19 @@ use std::ffi::OsString;
 use std::fmt::Debug;
 use std::os::unix::ffi::OsStringExt as _;
 
-use pluto_updown::netfilter::{Backend, IptablesSave, JumpOwner, Section, UserRules, purge, restore_text};
-use pluto_updown::operator::{Directory, PacketQuery};
-use pluto_updown::plan::{
+use pluto_updown::commands::{Directory, PacketQuery};
+use pluto_updown::daemon::{FirewallAction, RawEnv, Tunnel, UpCounting, captured_calls};
+use pluto_updown::dns::{Author, DnsNames, ResolverRecord, author, merge_users};
+use pluto_updown::firewall::{
     DesiredState, JumpConfig, NatExemption, PolicyContext, Repair, RulesetChange, TunnelKey, TunnelRules, detect_drift,
     esp_peer_rules, plan_faults, reconcile, rule_probes, transition, tunnel_rules,
 };
-use pluto_updown::record::{FORMAT, Journal, Record, ResolverRecord, RoutingRecord, TunnelRecord};
-use pluto_updown::resolver::{Author, DnsNames, author, merge_users};
-use pluto_updown::selector::{Family, MarkBit};
+use pluto_updown::net::{Family, MarkBit};
+use pluto_updown::netfilter::{Backend, IptablesSave, JumpOwner, Section, UserRules, purge, restore_text};
+use pluto_updown::routing::RoutingRecord;
 use pluto_updown::settings::{Esp, JumpPlace, Policy, Settings};
-use pluto_updown::updown_env::{Event, FirewallAction, RawEnv, Tunnel, UpCounting, captured_calls, read_event};
+use pluto_updown::state::{FORMAT, Journal, Record, TunnelRecord};
+use pluto_updown::updown::{Event, read_event};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 

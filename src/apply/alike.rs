@@ -10,13 +10,13 @@
 use std::collections::BTreeMap;
 
 use super::{ApplyError, Change, Engine, Note};
-use crate::iptables::Tables;
+use crate::daemon::{Tunnel, UpCounting};
+use crate::firewall::TunnelId;
+use crate::net::MarkBit;
 use crate::netfilter::Ruleset;
-use crate::plan::TunnelId;
-use crate::record::{Record, TunnelRecord};
-use crate::selector::MarkBit;
+use crate::netfilter::iptables::Tables;
 use crate::settings::Policy;
-use crate::updown_env::{Tunnel, UpCounting};
+use crate::state::{Record, TunnelRecord};
 
 /// The policies of these tunnels, in the order in which they were opened.
 fn in_turn<'a>(records: impl IntoIterator<Item = &'a TunnelRecord>) -> Vec<&'a Policy> {
@@ -36,7 +36,8 @@ impl<T: Tables> Engine<'_, T> {
         Ok(self.store.others_alike(ruleset, tunnel, id)?)
     }
 
-    /// Gives a tunnel the policy that counts beside others that are like it, and its rules by that.
+    /// Gives a tunnel its effective policy beside the tunnels that the kernel cannot distinguish
+    /// from it, and the rules by that policy.
     pub(super) fn agree(
         &self,
         record: TunnelRecord,
@@ -54,8 +55,8 @@ impl<T: Tables> Engine<'_, T> {
         })
     }
 
-    /// Gives each of these tunnels, which are all there are, its rules by the policy that counts
-    /// beside those of them that are like it.
+    /// Gives each of these tunnels its rules by its effective policy. They must be all tunnels that
+    /// are up.
     pub(super) fn agree_all(&self, records: Vec<TunnelRecord>, mark: MarkBit) -> Result<Vec<TunnelRecord>, ApplyError> {
         let mut alike: BTreeMap<TunnelId, Vec<TunnelRecord>> = BTreeMap::new();
         for record in records {

@@ -5,13 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use ipnet::IpNet;
 
 use super::{ApplyError, Engine, Note};
-use crate::iptables::Tables;
+use crate::daemon::Tunnel;
+use crate::firewall::{PolicyError, TunnelId, block_has_no_effect, can_block_clear_text, clear_text_block};
+use crate::net::Network;
 use crate::netfilter::Ruleset;
-use crate::plan::{PolicyError, TunnelId, block_has_no_effect, can_block_clear_text, clear_text_block};
-use crate::record::{ClearTextBlockRecord, FORMAT, Record, RecordError, TunnelRecord};
-use crate::selector::Network;
+use crate::netfilter::iptables::Tables;
 use crate::settings::{Policy, WhenDown};
-use crate::updown_env::Tunnel;
+use crate::state::{ClearTextBlockRecord, FORMAT, Record, RecordError, TunnelRecord};
 
 /// The maximum number of recorded tunnels that ask for a blocked pair. A peer chooses its identity,
 /// and must not fill the record with it. At the maximum, further askers are unknown: the pair stays
@@ -164,14 +164,14 @@ impl<T: Tables> Engine<'_, T> {
         let id = TunnelId::for_clear_text_block(&pair.0, &pair.1);
         let bypass = self.bypassed(&pair, &askers);
         let tunnel_rules = clear_text_block(&id, &pair.0, &pair.1, &bypass);
-        let stood = old.filter(|old| old.tunnel_rules == tunnel_rules);
+        let unchanged = old.filter(|old| old.tunnel_rules == tunnel_rules);
         let (mut askers, mut names) = (
             askers.into_iter(),
             self.context.settings.named_blocked_pairs(&pair).cloned(),
         );
         Record::ClearTextBlock(Box::new(ClearTextBlockRecord {
             format: FORMAT,
-            since: stood.map_or(self.context.now, |old| old.since),
+            since: unchanged.map_or(self.context.now, |old| old.since),
             tunnel: askers.next(),
             other_tunnels: askers.collect(),
             name: names.next(),

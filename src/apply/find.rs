@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use super::{ApplyError, Engine};
-use crate::iptables::Tables;
-use crate::netfilter::{Backend, Ruleset};
-use crate::plan::{
+use crate::daemon::{Scope, Tunnel, UpCounting};
+use crate::firewall::{
     DispatchBucket, PacketPath, Precedence, SharedChains, TunnelId, TunnelKey, can_move, may_have_become,
 };
-use crate::record::{Opener, RecordError, Store, TunnelRecord, TunnelSlot};
+use crate::netfilter::iptables::Tables;
+use crate::netfilter::{Backend, Ruleset};
 use crate::settings::Policy;
-use crate::updown_env::{Scope, Tunnel, UpCounting};
+use crate::state::{Opener, RecordError, Store, TunnelRecord, TunnelSlot};
 
 impl<T: Tables> Engine<'_, T> {
     /// A tunnel's record: in the ruleset of the backend that `iptables` is now, or of another that

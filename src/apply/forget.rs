@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use super::tunnel::crosses;
 use super::{ApplyError, Change, Engine, TunnelOutcome};
-use crate::iptables::{RefusalReason, Tables, TablesError};
+use crate::daemon::Tunnel;
 use crate::netfilter::Ruleset;
-use crate::record::{Record, RecordError, Recovery, Store, TunnelRecord};
-use crate::updown_env::Tunnel;
+use crate::netfilter::iptables::{RefusalReason, Tables, TablesError};
+use crate::state::{Record, RecordError, Recovery, Store, TunnelRecord};
 
 /// Whether a `down` has to be noted to be executed later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub(super) enum Owed {
 }
 
 impl<T: Tables> Engine<'_, T> {
-    /// Settles a change whose call died.
+    /// Completes or rolls back a change whose call died.
     ///
     /// # Errors
     /// If it fails; the next call finds the same record and tries again.
@@ -37,7 +37,7 @@ impl<T: Tables> Engine<'_, T> {
     ///
     /// # Errors
     /// If no change would be made just now.
-    pub fn close_owed(&mut self) -> Result<(), ApplyError> {
+    pub(crate) fn close_owed(&mut self) -> Result<(), ApplyError> {
         for owed in self.store.owed_downs()? {
             let Some(tunnel) = &owed.tunnel else { continue };
             let (closed, left) = self.try_close(tunnel);
@@ -48,7 +48,7 @@ impl<T: Tables> Engine<'_, T> {
                     return Err(error);
                 }
                 (Err(error), Owed::Note) if concerns_every_change(&error) => return Err(error),
-                (Err(error), Owed::Note) => self.unpaid.push((tunnel.connection.clone(), error)),
+                (Err(error), Owed::Note) => self.failed_owed_downs.push((tunnel.connection.clone(), error)),
             }
         }
         Ok(())
@@ -92,9 +92,9 @@ impl<T: Tables> Engine<'_, T> {
 
     /// Why a `down` of this connection could not be executed, if there is one.
     pub(super) fn check_unpaid(&mut self, tunnel: &Tunnel) -> Result<(), ApplyError> {
-        let mut unpaid = self.unpaid.iter();
-        let index = unpaid.position(|(connection, _)| *connection == tunnel.connection);
-        index.map_or(Ok(()), |index| Err(self.unpaid.remove(index).1))
+        let mut failed_owed_downs = self.failed_owed_downs.iter();
+        let index = failed_owed_downs.position(|(connection, _)| *connection == tunnel.connection);
+        index.map_or(Ok(()), |index| Err(self.failed_owed_downs.remove(index).1))
     }
 
     /// Notes a `down` that failed.
@@ -103,10 +103,7 @@ impl<T: Tables> Engine<'_, T> {
     }
 
     /// The changes that remove these tunnels: one for each ruleset.
-    ///
-    /// # Errors
-    /// If the record cannot be read.
-    pub fn plan_tunnel_removal(&self, removed: Vec<(Ruleset, TunnelRecord)>) -> Result<Vec<Change>, ApplyError> {
+    pub(crate) fn plan_tunnel_removal(&self, removed: Vec<(Ruleset, TunnelRecord)>) -> Result<Vec<Change>, ApplyError> {
         let mut entries: BTreeMap<Ruleset, Vec<Record>> = BTreeMap::new();
         for (ruleset, record) in removed {
             if crosses(&record) {
@@ -130,7 +127,7 @@ impl<T: Tables> Engine<'_, T> {
     ///
     /// # Errors
     /// If it fails; the records of rules that are still installed stay then.
-    pub fn remove_tunnels(&mut self, changes: &[Change]) -> Result<(), ApplyError> {
+    pub(crate) fn remove_tunnels(&mut self, changes: &[Change]) -> Result<(), ApplyError> {
         let mut changes = changes.iter().cloned();
         changes.try_for_each(|change| self.carry_out_in_parts(change))
     }

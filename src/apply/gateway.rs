@@ -6,16 +6,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::restore::all_rules;
 use super::tunnel::outer;
 use super::{ApplyError, Change, Engine, Note, checked, journal, may_be_drift};
-use crate::iptables::{Tables, TablesError};
+use crate::daemon::ConnectionName;
+use crate::firewall::{DesiredState, Drift, TunnelId, base_chain, block_order, gateway_rules, release_base_chains};
+use crate::net::{Family, MarkBit, Network};
+use crate::netfilter::iptables::{Tables, TablesError};
 use crate::netfilter::{BuiltIn, Ruleset, SavedTable, Section, Table};
-use crate::plan::{DesiredState, Drift, TunnelId, base_chain, block_order, gateway_rules, release_base_chains};
-use crate::record::{ClearTextBlockRecord, FORMAT, GatewayRecord, Installed, Record, Recovery, TunnelRecord};
-use crate::selector::{Family, MarkBit, Network};
 use crate::settings::JumpPlace;
-use crate::updown_env::ConnectionName;
+use crate::state::{ClearTextBlockRecord, FORMAT, GatewayRecord, Installed, Record, Recovery, TunnelRecord};
 
 /// The records of each ruleset.
-pub type RecordedRulesets = BTreeMap<Ruleset, Vec<Record>>;
+pub(crate) type RecordedRulesets = BTreeMap<Ruleset, Vec<Record>>;
 
 /// The result of `start` or `stop`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub struct StartReport {
     /// The rulesets that something was changed in.
     pub changed: BTreeSet<Ruleset>,
     /// The number of records now.
-    pub standing: InstalledRecords,
+    pub installed: InstalledRecords,
 }
 
 /// The number of records, by kind.
@@ -90,7 +90,7 @@ impl<T: Tables> Engine<'_, T> {
                 started.changed.insert(ruleset);
             }
         }
-        started.standing = self.installed_records()?;
+        started.installed = self.installed_records()?;
         let is_missing = |family: &Family| {
             let backend = self.tables.default_backend(*family);
             matches!(backend, Err(TablesError::NoFamily(_))) && self.is_set_for(*family)
@@ -104,7 +104,7 @@ impl<T: Tables> Engine<'_, T> {
     ///
     /// # Errors
     /// If a record cannot be read, or settings conflict with a tunnel that is up.
-    pub fn plan_start(&self) -> Result<Vec<Change>, ApplyError> {
+    pub(crate) fn plan_start(&self) -> Result<Vec<Change>, ApplyError> {
         self.plan_start_from(&self.recorded()?)
     }
 
@@ -112,7 +112,7 @@ impl<T: Tables> Engine<'_, T> {
     ///
     /// # Errors
     /// As for [`Engine::plan_start`].
-    pub fn plan_start_from(&self, recorded: &RecordedRulesets) -> Result<Vec<Change>, ApplyError> {
+    pub(crate) fn plan_start_from(&self, recorded: &RecordedRulesets) -> Result<Vec<Change>, ApplyError> {
         let wanted = self.desired_records(recorded)?;
         let changes = Ruleset::all_rulesets().map(|ruleset| {
             let [entries, wanted] = [recorded, &wanted].map(|all| all.get(&ruleset).map_or(&[][..], Vec::as_slice));
@@ -147,10 +147,7 @@ impl<T: Tables> Engine<'_, T> {
     }
 
     /// The changes that `stop` makes, apart from empty chains that it removes.
-    ///
-    /// # Errors
-    /// If a record cannot be read.
-    pub fn plan_stop(&self) -> Result<Vec<Change>, ApplyError> {
+    pub(crate) fn plan_stop(&self) -> Result<Vec<Change>, ApplyError> {
         self.plan_removal(|entry| matches!(entry, Record::Gateway(_)))
     }
 
@@ -159,7 +156,7 @@ impl<T: Tables> Engine<'_, T> {
     ///
     /// # Errors
     /// If a record cannot be read, or there is no iptables.
-    pub fn plan_stop_chains(&mut self) -> Result<Vec<(Ruleset, Vec<Section>)>, ApplyError> {
+    pub(crate) fn plan_stop_chains(&mut self) -> Result<Vec<(Ruleset, Vec<Section>)>, ApplyError> {
         let mut planned = Vec::new();
         for ruleset in self.default_rulesets()?.into_values() {
             let entries = self.store.entries(ruleset)?;
@@ -188,10 +185,7 @@ impl<T: Tables> Engine<'_, T> {
     }
 
     /// The changes that `unblock` makes.
-    ///
-    /// # Errors
-    /// If a record cannot be read.
-    pub fn plan_unblock(&self, blocked: &Blocked) -> Result<Vec<Change>, ApplyError> {
+    pub(crate) fn plan_unblock(&self, blocked: &Blocked) -> Result<Vec<Change>, ApplyError> {
         self.plan_removal(|entry| match entry {
             Record::ClearTextBlock(block) => blocked.includes_block(block),
             Record::Tunnel(_) | Record::Gateway(_) | Record::EspPeer(_) => false,
@@ -220,27 +214,24 @@ impl<T: Tables> Engine<'_, T> {
             self.carry_out(&change)?;
             started.changed.insert(change.ruleset);
         }
-        started.standing = self.installed_records()?;
+        started.installed = self.installed_records()?;
         Ok(started)
     }
 
     /// The number of records, by kind.
-    ///
-    /// # Errors
-    /// If a record cannot be read.
-    pub fn installed_records(&self) -> Result<InstalledRecords, ApplyError> {
-        let mut standing = InstalledRecords::default();
+    pub(crate) fn installed_records(&self) -> Result<InstalledRecords, ApplyError> {
+        let mut installed = InstalledRecords::default();
         for ruleset in Ruleset::all_rulesets() {
             for entry in self.store.entries(ruleset)? {
                 match entry {
-                    Record::Tunnel(_) => standing.tunnels += 1,
-                    Record::Gateway(_) => standing.gateways += 1,
-                    Record::ClearTextBlock(_) => standing.clear_text_blocks += 1,
+                    Record::Tunnel(_) => installed.tunnels += 1,
+                    Record::Gateway(_) => installed.gateways += 1,
+                    Record::ClearTextBlock(_) => installed.clear_text_blocks += 1,
                     Record::EspPeer(_) => {}
                 }
             }
         }
-        Ok(standing)
+        Ok(installed)
     }
 
     /// The desired records of each ruleset, by the settings and the recorded tunnels.
@@ -348,10 +339,7 @@ impl<T: Tables> Engine<'_, T> {
 
     /// Whether `start` changes what applies to all rules of a ruleset: the jumps' position, the
     /// mark bit, or the chain layout.
-    ///
-    /// # Errors
-    /// If the record cannot be read.
-    pub fn has_other_layout(&self, ruleset: Ruleset) -> Result<bool, ApplyError> {
+    pub(crate) fn has_other_layout(&self, ruleset: Ruleset) -> Result<bool, ApplyError> {
         Ok(self.installed(ruleset)? != self.as_set())
     }
 
@@ -454,7 +442,10 @@ impl<T: Tables> Engine<'_, T> {
             return Ok(false);
         }
         let found = self.reconcile(ruleset)?;
-        for drift in found.iter().filter(|drift| !drift.is_repairable() && drift.has_effect()) {
+        for drift in found
+            .iter()
+            .filter(|drift| !drift.is_repairable() && drift.has_effect())
+        {
             let note = Note::NoUserJump(ruleset, drift.clone());
             if !self.notes.contains(&note) {
                 self.notes.push(note);

@@ -8,10 +8,11 @@
 use std::collections::BTreeMap;
 
 use super::{ApplyError, BULK_THRESHOLD, Change, Engine, gateway::difference};
-use crate::iptables::Tables;
-use crate::netfilter::{Backend, STAGE_CHAINS};
-use crate::plan::{DispatchBucket, OptionalChains, TunnelId};
-use crate::record::Record;
+use crate::firewall::{DispatchBucket, OptionalChains, TunnelId};
+use crate::netfilter::Backend;
+use crate::netfilter::STAGE_CHAINS;
+use crate::netfilter::iptables::Tables;
+use crate::state::Record;
 
 /// How many tunnels change at a time. Most have four chains in the filter table.
 const TUNNELS: usize = STAGE_CHAINS / 4;

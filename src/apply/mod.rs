@@ -1,4 +1,4 @@
-//! Walks a plan: record, kernel, record.
+//! Executes a plan: record, kernel, record.
 //!
 //! Every change has the same steps: it writes the journal, runs `iptables-restore` once, and
 //! commits the record. If the kernel refuses because its rules differ from the record (the firewall
@@ -9,15 +9,17 @@
 
 mod alike;
 mod clear_text_blocks;
-mod facts;
 mod find;
 mod forget;
 mod gateway;
 mod in_parts;
-mod replaced_route;
 mod restore;
-mod routing;
 mod tunnel;
+
+pub use forget::note_down;
+pub use gateway::{Blocked, StartReport};
+pub(crate) use gateway::{InstalledRecords, RecordedRulesets};
+pub(crate) use restore::Comparison;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -25,20 +27,17 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::iptables::{RefusalReason, Tables, TablesError};
+use crate::daemon::{ConnectionName, PeerText};
+use crate::firewall::{
+    DesiredState, Drift, JumpConfig, PlanFault, PolicyError, RulesetChange, plan_faults, transition,
+};
+use crate::net::Family;
+use crate::netfilter::iptables::{RefusalReason, Tables, TablesError};
 use crate::netfilter::{Ruleset, Section, Table, restore_text};
-use crate::plan::{DesiredState, Drift, JumpConfig, PlanFault, PolicyError, RulesetChange, plan_faults, transition};
-use crate::record::{DaemonProcess, Installed, Journal, LayoutVersion, Record, RecordError, Recovery, Store};
-use crate::rtnetlink::XfrmInterface;
-use crate::selector::Family;
+use crate::netlink::XfrmInterface;
 use crate::settings::Settings;
-use crate::updown_env::{ConnectionName, PeerText};
+use crate::state::{DaemonProcess, Installed, Journal, LayoutVersion, Record, RecordError, Recovery, Store};
 use restore::all_rules;
-
-pub use forget::note_down;
-pub use gateway::{Blocked, InstalledRecords, RecordedRulesets, StartReport};
-pub use restore::Comparison;
-pub use routing::{RoutingChange, RoutingEngine, RoutingError, RoutingOutcome};
 
 /// From so many records on a change is made in parts, see [`Change::in_parts`].
 const BULK_THRESHOLD: usize = 256;
@@ -88,7 +87,7 @@ pub struct Engine<'a, T: Tables> {
     context: Context,
     notes: Vec<Note>,
     /// The connections with a `down` that still could not be executed, and why.
-    unpaid: Vec<(ConnectionName, ApplyError)>,
+    failed_owed_downs: Vec<(ConnectionName, ApplyError)>,
 }
 
 /// A note for the administrator about a change that was made.
@@ -254,7 +253,7 @@ impl<'a, T: Tables> Engine<'a, T> {
             tables,
             context: caller,
             notes: Vec::new(),
-            unpaid: Vec::new(),
+            failed_owed_downs: Vec::new(),
         }
     }
 
@@ -266,8 +265,8 @@ impl<'a, T: Tables> Engine<'a, T> {
 
     /// The connections with a `down` that still could not be executed, and why.
     #[must_use]
-    pub fn unpaid(&self) -> &[(ConnectionName, ApplyError)] {
-        &self.unpaid
+    pub(crate) fn failed_owed_downs(&self) -> &[(ConnectionName, ApplyError)] {
+        &self.failed_owed_downs
     }
 
     /// Does the work that no daemon calls for: recovers a change whose call died, writes rules of
@@ -388,8 +387,8 @@ impl<'a, T: Tables> Engine<'a, T> {
                 .try_for_each(|entry| self.store.update_record(*ruleset, old(entry), entry))?);
         }
         let journal = journal(change, &sections);
-        let stood = self.store.has_entries(*ruleset)?;
-        if !stood {
+        let has_records = self.store.has_entries(*ruleset)?;
+        if !has_records {
             self.store.set_installed(*ruleset, self.as_set())?;
         }
         self.store.begin_change(&journal, removed, added)?;
@@ -404,7 +403,7 @@ impl<'a, T: Tables> Engine<'a, T> {
             Err(ApplyError::Tables(error @ TablesError::Unknown { .. })) => Err(error.into()),
             Err(error) => {
                 self.store.roll_back(&journal, removed, added)?;
-                self.clear_up(&journal, stood && lost_too_much(&error))?;
+                self.clear_up(&journal, has_records && lost_too_much(&error))?;
                 Err(error)
             }
         }
@@ -484,7 +483,7 @@ fn changes_no_rule(change: &Change) -> bool {
 fn journal(change: &Change, sections: &[Section]) -> Journal {
     let ids = |entries: &[Record]| entries.iter().map(|entry| entry.id().clone()).collect();
     Journal {
-        format: crate::record::FORMAT,
+        format: crate::state::FORMAT,
         ruleset: change.ruleset,
         tables: sections.iter().map(|section| section.table).collect(),
         removed: ids(&change.removed),
@@ -513,7 +512,7 @@ fn may_be_drift(error: &TablesError) -> bool {
     }
 }
 
-/// Whether a failed rebuild leaves the other tunnels to be put back.
+/// Whether the other tunnels' rules must be reinstalled after a failed rebuild.
 fn lost_too_much(error: &ApplyError) -> bool {
     match error {
         ApplyError::Tables(error) => may_be_drift(error),

@@ -4,14 +4,14 @@ use std::panic::resume_unwind;
 use std::thread;
 
 use super::{ApplyError, Engine, checked, may_be_drift};
-use crate::iptables::{Tables, TablesError};
+use crate::firewall::{
+    DesiredState, Drift, DriftKind, Repair, RuleProbe, TunnelRules, detect_drift, in_stages, reconcile, rule_probes,
+};
+use crate::netfilter::iptables::{Tables, TablesError};
 use crate::netfilter::{
     Backend, Chain, ChainName, IptablesSave, RestoreCommand, Ruleset, Section, Table, restore_text,
 };
-use crate::plan::{
-    DesiredState, Drift, DriftKind, Repair, RuleProbe, TunnelRules, detect_drift, in_stages, reconcile, rule_probes,
-};
-use crate::record::{Record, RecordError};
+use crate::state::{Record, RecordError};
 
 /// How many times the comparison is repeated if the kernel's rules change during the repair.
 const TRIES: usize = 3;
@@ -146,7 +146,7 @@ impl<T: Tables> Engine<'_, T> {
     ///
     /// # Errors
     /// If the plan fails its own check.
-    pub fn reconcile_sections(
+    pub(crate) fn reconcile_sections(
         &self,
         ruleset: Ruleset,
         comparison: &Comparison,

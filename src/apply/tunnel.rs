@@ -5,17 +5,17 @@ use std::net::IpAddr;
 use super::find::Meant;
 use super::forget::Owed;
 use super::{ApplyError, Change, Context, Engine, Plan, SettingsOrigin, TunnelOutcome, alike};
-use crate::iptables::Tables;
-use crate::netfilter::{Ruleset, Table};
-use crate::plan::{
+use crate::daemon::{Tunnel, UpCounting};
+use crate::firewall::{
     NatExemption, OptionalChains, PolicyContext, SharedChains, TunnelId, TunnelKey, TunnelRules, esp_peer_rules,
     kept_sources, tunnel_rules,
 };
-use crate::record::{EspPeerRecord, FORMAT, Opener, Record, Recovery, TunnelRecord};
-use crate::rtnetlink::XfrmInterface;
-use crate::selector::{Family, MarkBit};
+use crate::net::{Family, MarkBit};
+use crate::netfilter::iptables::Tables;
+use crate::netfilter::{Ruleset, Table};
+use crate::netlink::XfrmInterface;
 use crate::settings::{Esp, Mss, Policy};
-use crate::updown_env::{Tunnel, UpCounting};
+use crate::state::{EspPeerRecord, FORMAT, Opener, Record, Recovery, TunnelRecord};
 
 impl<T: Tables> Engine<'_, T> {
     /// Opens the firewall for a tunnel.
@@ -24,12 +24,12 @@ impl<T: Tables> Engine<'_, T> {
     /// If it fails; no rule of the tunnel is installed then.
     pub fn open_tunnel(&mut self, tunnel: &Tunnel) -> Result<TunnelOutcome, ApplyError> {
         // The owed `down` would later remove what is installed now.
-        let unpaid = self
-            .unpaid
+        let failed_owed_downs = self
+            .failed_owed_downs
             .iter()
             .position(|(connection, _)| *connection == tunnel.connection);
-        if let Some(index) = unpaid {
-            return Err(self.unpaid.swap_remove(index).1);
+        if let Some(index) = failed_owed_downs {
+            return Err(self.failed_owed_downs.swap_remove(index).1);
         }
         // Before anything is written: until then this costs nothing.
         let has_failed_ups = self.store.has_failed_ups()?;
@@ -53,10 +53,7 @@ impl<T: Tables> Engine<'_, T> {
     }
 
     /// Opens the firewall for a tunnel as its `up` would have, which knew this.
-    ///
-    /// # Errors
-    /// As [`Engine::open_tunnel`].
-    pub fn open_late(&mut self, tunnel: &Tunnel, context: Context) -> Result<TunnelOutcome, ApplyError> {
+    pub(crate) fn open_late(&mut self, tunnel: &Tunnel, context: Context) -> Result<TunnelOutcome, ApplyError> {
         let own = std::mem::replace(&mut self.context, context);
         let opened = self.open_tunnel(tunnel);
         self.context = own;
@@ -92,7 +89,7 @@ impl<T: Tables> Engine<'_, T> {
     /// # Errors
     /// If the record cannot be read, there is no iptables, or the tunnel's settings conflict with
     /// the tunnel.
-    pub fn plan_open(&self, tunnel: &Tunnel) -> Result<Plan, ApplyError> {
+    pub(crate) fn plan_open(&self, tunnel: &Tunnel) -> Result<Plan, ApplyError> {
         let key = TunnelKey::from_tunnel(tunnel);
         let (ruleset, old, id) = self.find_or_place(tunnel, &key)?;
         let recovery = match tunnel.up_counting {
@@ -121,9 +118,9 @@ impl<T: Tables> Engine<'_, T> {
         let new = opened(new, old.as_ref());
         let count = new.count;
         let mut new = self.agree(new, &alike, old.as_ref(), self.installed(ruleset)?.mark)?;
-        let stood = old.as_ref().filter(|old| old.tunnel_rules == new.tunnel_rules);
-        new.since = stood.map_or(new.since, |old| old.since);
-        let outcome = match stood {
+        let unchanged = old.as_ref().filter(|old| old.tunnel_rules == new.tunnel_rules);
+        new.since = unchanged.map_or(new.since, |old| old.since);
+        let outcome = match unchanged {
             Some(_) => TunnelOutcome::AlreadyOpen(count),
             None => TunnelOutcome::Opened,
         };
@@ -295,10 +292,7 @@ impl<T: Tables> Engine<'_, T> {
 
     /// The plan that closes the firewall for a tunnel; without changes if the tunnel is not
     /// recorded.
-    ///
-    /// # Errors
-    /// If the record cannot be read.
-    pub fn plan_close(&self, tunnel: &Tunnel) -> Result<Plan, ApplyError> {
+    pub(crate) fn plan_close(&self, tunnel: &Tunnel) -> Result<Plan, ApplyError> {
         let Some(Meant { ruleset, record, left }) = self.find_open(tunnel)? else {
             return self.plan_close_nothing(tunnel);
         };
@@ -403,8 +397,7 @@ fn other_family_peers(record: &TunnelRecord) -> impl Iterator<Item = IpAddr> + u
     peers.filter(move |peer| Family::of_address(*peer) != family)
 }
 
-/// A tunnel that is up for one more, where ups are counted_noun; otherwise an `up` replaces the one
-/// before.
+/// A tunnel with one `up` more, where ups are counted; otherwise an `up` replaces the one before.
 fn opened(new: TunnelRecord, old: Option<&TunnelRecord>) -> TunnelRecord {
     match new.up_counting {
         UpCounting::Single | UpCounting::Instances => new,

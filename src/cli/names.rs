@@ -28,7 +28,7 @@ const ALIASES: [(&str, &[&str]); 13] = [
 const START: &str = "\"start\" (apply the settings)";
 const RESTORE: &str = "\"restore\" (reinstall rules that a firewall reload removed)";
 const FLUSH: &str = "\"flush\" (remove every rule of pluto-updown, also of tunnels that are up)";
-const UNBLOCK: &str = "\"unblock\" (let unencrypted packets of a blocked pair pass)";
+const UNBLOCK: &str = "\"unblock\" (allow unencrypted packets of a blocked pair)";
 
 /// Words that are never run: they could mean two commands, or what they would do cannot be undone.
 const HINTS: [(&str, &[&str]); 7] = [
@@ -70,7 +70,7 @@ pub(super) fn with_own_names(mut arguments: Vec<OsString>, line: &Command) -> Ve
 fn command_place(arguments: &[OsString], line: &Command) -> Option<usize> {
     let mut words = arguments.iter().enumerate().skip(1);
     while let Some((place, word)) = words.next() {
-        // A word that is no text is no command of ours, nor an option.
+        // A word that is no text is neither a command nor an option.
         let word = word.to_str().unwrap_or_default();
         if !word.starts_with('-') {
             return Some(place);

@@ -1,5 +1,6 @@
 //! Chains: the kernel's, the administrator's and this program's.
 
+use crate::net::text_type;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
@@ -7,10 +8,10 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::selector::Expected;
+use crate::net::Expected;
 
 /// The prefix of every chain of this program, and of no other chain.
-pub const PREFIX: &str = "PLUTO-";
+pub(crate) const PREFIX: &str = "PLUTO-";
 
 /// The longest chain name that iptables takes, in bytes (`XT_EXTENSION_MAXNAMELEN` less its NUL).
 pub const LONGEST_CHAIN_NAME: usize = 28;
@@ -103,25 +104,7 @@ impl FromStr for ChainName {
     }
 }
 
-impl fmt::Display for ChainName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl TryFrom<String> for ChainName {
-    type Error = Expected;
-
-    fn try_from(text: String) -> Result<Self, Expected> {
-        text.parse()
-    }
-}
-
-impl From<ChainName> for String {
-    fn from(chain: ChainName) -> Self {
-        chain.0
-    }
-}
+text_type!(ChainName, parsed);
 
 /// A chain of the administrator: 1 to 28 bytes of `A-Za-z0-9._-`, the first not `-`. The name is
 /// neither that of a built-in chain or a target, nor one of this program's.
@@ -212,25 +195,7 @@ impl FromStr for AdministratorChain {
     }
 }
 
-impl fmt::Display for AdministratorChain {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl TryFrom<String> for AdministratorChain {
-    type Error = Expected;
-
-    fn try_from(text: String) -> Result<Self, Expected> {
-        text.parse()
-    }
-}
-
-impl From<AdministratorChain> for String {
-    fn from(chain: AdministratorChain) -> Self {
-        chain.0
-    }
-}
+text_type!(AdministratorChain, parsed);
 
 /// The chain that holds a rule.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

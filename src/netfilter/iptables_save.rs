@@ -6,9 +6,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::chain::{BuiltIn, ChainName};
-use super::normalize::rule_words;
-use super::table::Table;
+use super::{BuiltIn, ChainName, Table, rule_words};
 
 /// The counters of a rule.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -47,7 +45,7 @@ impl SavedRule {
 
     /// The chain or target of `-j` or `-g`.
     #[must_use]
-    pub fn jump_target(&self) -> Option<Cow<'_, str>> {
+    pub(crate) fn jump_target(&self) -> Option<Cow<'_, str>> {
         let mut words = rule_words(&self.text);
         while let Some(word) = words.next() {
             match &*word {
@@ -73,7 +71,7 @@ impl SavedRule {
     /// Whether the rule is a jump to this chain without any match: the one form that iptables lists
     /// exactly as given.
     #[must_use]
-    pub fn is_plain_jump(&self, to: &ChainName) -> bool {
+    pub(crate) fn is_plain_jump(&self, to: &ChainName) -> bool {
         self.text.strip_prefix("-j ") == Some(to.as_str())
     }
 }
@@ -118,27 +116,27 @@ impl SavedTable {
     }
 
     /// The chains of this program.
-    pub fn own_chains(&self) -> impl Iterator<Item = ChainName> {
+    pub(crate) fn own_chains(&self) -> impl Iterator<Item = ChainName> {
         self.chains.keys().filter_map(|name| name.parse().ok())
     }
 
     /// The number of plain jumps from a built-in chain to this chain.
     #[must_use]
-    pub fn plain_jumps(&self, from: BuiltIn, to: &ChainName) -> usize {
+    pub(crate) fn plain_jumps(&self, from: BuiltIn, to: &ChainName) -> usize {
         let rules = self.rules(from.name()).iter();
         rules.filter(|rule| rule.is_plain_jump(to)).count()
     }
 
     /// Whether a rule of any chain jumps to this chain.
     #[must_use]
-    pub fn has_jump_to(&self, chain: &ChainName) -> bool {
+    pub(crate) fn has_jump_to(&self, chain: &ChainName) -> bool {
         let mut rules = self.chains.values().flatten();
         rules.any(|rule| rule.jump_target().is_some_and(|target| target == chain.as_str()))
     }
 
-    /// Whether packets can come from a built-in chain to this chain of ours, through the
-    /// administrator's chains: by a rule that does not stand behind one that ends the chain for
-    /// every packet.
+    /// Whether packets can come from a built-in chain to this chain of this program, through the
+    /// administrator's chains: by a rule that is not behind one that ends the chain for every
+    /// packet.
     #[must_use]
     pub fn leads_to(&self, from: BuiltIn, to: &ChainName) -> bool {
         let (mut reached, mut ahead) = (BTreeSet::new(), vec![from.name().to_owned()]);
@@ -158,9 +156,9 @@ impl SavedTable {
         false
     }
 
-    /// Rules of foreign chains that jump to a chain of this program: the chain, the rule, and the
-    /// target.
-    pub fn jumps_to_own_chains(&self) -> impl Iterator<Item = (&str, &SavedRule, ChainName)> {
+    /// Rules of other programs' chains that jump to a chain of this program: the chain, the rule,
+    /// and the target.
+    pub(crate) fn jumps_to_own_chains(&self) -> impl Iterator<Item = (&str, &SavedRule, ChainName)> {
         let foreign_chains = self.chains().filter(|(name, _)| name.parse::<ChainName>().is_err());
         foreign_chains.flat_map(|(name, rules)| {
             let leads = |rule| Some((rule, SavedRule::jump_target(rule)?.parse().ok()?));
@@ -218,7 +216,7 @@ impl IptablesSave {
 
     /// Whether any table has a chain of this program.
     #[must_use]
-    pub fn has_own_chains(&self) -> bool {
+    pub(crate) fn has_own_chains(&self) -> bool {
         self.tables.values().any(|table| table.own_chains().next().is_some())
     }
 }
@@ -287,7 +285,7 @@ COMMIT
     #[test]
     fn a_way_in_is_a_target_and_no_word_of_a_comment() {
         let saved = IptablesSave::parse(SAVE);
-        let ways: Vec<_> = saved
+        let chains: Vec<_> = saved
             .table(Table::Filter)
             .unwrap()
             .jumps_to_own_chains()
@@ -295,7 +293,7 @@ COMMIT
             .collect();
         let target = "PLUTO-INPUT".to_owned();
         assert_eq!(
-            ways,
+            chains,
             [
                 ("-j PLUTO-INPUT".to_owned(), target.clone()),
                 ("-m comment --comment -j -g PLUTO-INPUT".to_owned(), target)

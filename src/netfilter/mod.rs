@@ -4,32 +4,38 @@
 //! Rules are values of closed enums, and rendering decides nothing. A listed rule is never parsed
 //! back into a [`Rule`], because iptables rewrites what it is given. From a listing the program
 //! takes its own chains, the jumps to them, and each rule as text with its counters
-//! ([`IptablesSave`]). [`normalize`] decides whether a listed rule is one that it would write.
+//! ([`IptablesSave`]). [`normalize()`] decides whether a listed rule is one that it would write.
 
 mod chain;
-mod command;
+pub mod iptables;
 mod iptables_save;
 mod normalize;
 mod purge;
+mod restore_text;
 mod rule;
 mod table;
 mod target;
+
+pub(crate) use chain::{AdministratorChain, Chain, PREFIX};
+pub use chain::{BuiltIn, ChainName, LONGEST_CHAIN_NAME};
+pub(crate) use chain::{called_first, short_hash};
+pub use iptables_save::IptablesSave;
+pub(crate) use iptables_save::{Counters, SavedRule, SavedTable};
+pub use normalize::normalize;
+pub(crate) use normalize::rule_words;
+pub(crate) use purge::Purge;
+pub use purge::{JumpOwner, UserRules, purge};
+pub(crate) use restore_text::STAGE_CHAINS;
+pub use restore_text::{PlacedRule, RestoreCommand, RulePosition, Section, restore_text};
+pub use rule::{Comment, CtState, Direction, InterfaceMatch, Match, PolicyMatch, Rule};
+pub use table::Table;
+pub use target::{LogPrefix, NflogPrefix, NflogTarget, Target};
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::selector::Family;
-
-pub use chain::{AdministratorChain, BuiltIn, Chain, ChainName, LONGEST_CHAIN_NAME, PREFIX};
-pub(crate) use chain::{called_first, short_hash};
-pub use command::{PlacedRule, RestoreCommand, RulePosition, STAGE_CHAINS, Section, restore_text};
-pub use iptables_save::{Counters, IptablesSave, SavedRule, SavedTable};
-pub use normalize::normalize;
-pub use purge::{JumpOwner, Purge, PurgeStage, UserRules, purge};
-pub use rule::{Comment, CtState, Direction, InterfaceMatch, Match, PolicyMatch, Rule};
-pub use table::Table;
-pub use target::{LogPrefix, NflogPrefix, NflogTarget, Target};
+use crate::net::Family;
 
 /// The implementation of iptables that holds a rule. Rules of one are invisible to the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -71,7 +77,7 @@ pub struct Ruleset {
 
 impl Ruleset {
     /// Every possible ruleset.
-    pub fn all_rulesets() -> impl Iterator<Item = Self> {
+    pub(crate) fn all_rulesets() -> impl Iterator<Item = Self> {
         Backend::ALL
             .into_iter()
             .flat_map(|backend| Family::ALL.map(|family| Self { backend, family }))

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 /// The words of a rule. A quoted text is one word; in it, a backslash escapes the next character.
-pub(super) fn rule_words(text: &str) -> impl Iterator<Item = Cow<'_, str>> {
+pub(crate) fn rule_words(text: &str) -> impl Iterator<Item = Cow<'_, str>> {
     let mut rest = text;
     std::iter::from_fn(move || {
         let word;

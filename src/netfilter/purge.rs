@@ -7,11 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use super::Backend;
-use super::chain::{BuiltIn, ChainName, called_first};
-use super::command::STAGE_CHAINS;
 use super::iptables_save::{IptablesSave, SavedRule, SavedTable};
-use super::table::Table;
+use super::restore_text::STAGE_CHAINS;
+use super::{Backend, BuiltIn, ChainName, Table, called_first};
 
 /// What to do with the administrator's rules that jump to chains of this program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -250,7 +248,7 @@ COMMIT
         let (unhooked, later): (Vec<_>, Vec<_>) = purged.stages.iter().partition(|stage| !stage.jumps.is_empty());
         assert_eq!(unhooked, purged.stages.iter().take(2).collect::<Vec<_>>());
         assert_eq!(unhooked[0].table, Table::Filter);
-        // The administrator's rule jumps to it still.
+        // The administrator's rule still jumps to it.
         assert_eq!(unhooked[0].emptied, ["PLUTO-z1".parse().unwrap()]);
         assert_eq!(unhooked[0].deleted, []);
         assert!(later.iter().all(|stage| stage.emptied.len() <= STAGE_CHAINS));

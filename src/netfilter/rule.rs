@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::target::Target;
-use crate::selector::{
+use crate::net::{
     Expected, Family, Interface, InterfacePattern, InterfaceWildcard, MarkBit, Network, PortProtocol, Ports,
     SaProtocol, Traffic,
 };
@@ -413,7 +413,7 @@ impl TryFrom<String> for Comment {
 }
 
 /// Whether a text needs no escape between quotes in a rule.
-pub(super) fn is_plain(text: &str, longest: usize) -> bool {
+pub(crate) fn is_plain(text: &str, longest: usize) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b" ._@:/#=+,()%-".contains(&byte);
     (1..=longest).contains(&text.len()) && text.bytes().all(plain)
 }
@@ -427,7 +427,7 @@ impl From<Comment> for String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::selector::Icmp;
+    use crate::net::Icmp;
 
     fn tcp(local: Ports, remote: Ports) -> Traffic {
         Traffic::Ports {
@@ -465,7 +465,7 @@ mod tests {
 
     #[test]
     fn ah_is_found_in_ipv6_too() {
-        let traffic = Traffic::Protocol(crate::selector::Protocol(std::num::NonZeroU8::new(AH).unwrap()));
+        let traffic = Traffic::Protocol(crate::net::Protocol(std::num::NonZeroU8::new(AH).unwrap()));
         let text = |family| Match::Traffic(Direction::In, family, traffic.clone()).to_string();
         assert_eq!(text(Family::Ipv4), "-p 51");
         assert_eq!(text(Family::Ipv6), "-m ah");

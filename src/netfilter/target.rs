@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::chain::{AdministratorChain, ChainName};
 use super::rule::{Comment, is_plain};
-use crate::selector::{Expected, MarkBit};
+use crate::net::{Expected, MarkBit};
 
 /// The target of a rule: what happens to a matching packet.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -54,9 +54,9 @@ pub enum Target {
 }
 
 impl Target {
-    /// The chain of ours that it leads to.
+    /// The chain of this program that it jumps to.
     #[must_use]
-    pub fn own_chain(&self) -> Option<&ChainName> {
+    pub(crate) fn own_chain(&self) -> Option<&ChainName> {
         let (Self::Jump(chain) | Self::Goto(chain)) = self else {
             return None;
         };
@@ -65,7 +65,7 @@ impl Target {
 
     /// The new source address, if the target changes it.
     #[must_use]
-    pub fn snat_source(&self) -> Option<IpAddr> {
+    pub(crate) fn snat_source(&self) -> Option<IpAddr> {
         let Self::Snat(address) = self else {
             return None;
         };

@@ -6,14 +6,15 @@ use ipnet::IpNet;
 
 use super::pattern::{Fit, IdentityPattern, NamePattern};
 use super::policy::{Allow, GatewayAccess, Mss, Nat, OnError, PacketLog, Policy, WhenDown};
+use crate::daemon::{Tunnel, UpCounting};
+use crate::net::Network;
 use crate::netfilter::AdministratorChain;
-use crate::selector::Network;
-use crate::updown_env::{Tunnel, UpCounting};
 
-/// An entry `[[connection]]`: for whom it counts, and what it sets.
+/// An entry `[[connection]]`: which tunnels it applies to, and what it sets.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ConnectionSettings {
-    /// For whom. All that is said must fit; an entry that says nothing is refused by the parser.
+    /// The tunnels that it applies to. All keys that are set must match; the parser refuses an
+    /// entry without one.
     pub filter: ConnectionFilter,
     /// What it sets besides `[tunnel]`.
     pub overrides: PolicyOverrides,
@@ -102,9 +103,9 @@ impl ConnectionFilter {
         all.into_iter().flatten().min().unwrap_or(Fit::Yes)
     }
 
-    /// Whether every tunnel is meant, whatever it is called.
+    /// Whether every tunnel matches, whatever its name.
     #[must_use]
-    pub fn is_everyone(&self) -> bool {
+    pub(crate) fn is_everyone(&self) -> bool {
         let Self {
             name,
             remote_id: peer_id,
@@ -161,7 +162,7 @@ pub struct PolicyOverrides {
 impl PolicyOverrides {
     /// A policy with what is set here set in it.
     #[must_use]
-    pub fn apply_to(&self, base: &Policy) -> Policy {
+    pub(crate) fn apply_to(&self, base: &Policy) -> Policy {
         let keys = self.clone();
         let base = base.clone();
         Policy {

@@ -11,7 +11,7 @@ use nix::unistd::geteuid;
 use super::{Malformed, Settings};
 
 /// Where the settings are unless `--config` says otherwise.
-pub const DEFAULT_PATH: &str = "/etc/pluto-updown.toml";
+pub(crate) const DEFAULT_PATH: &str = "/etc/pluto-updown.toml";
 
 /// The largest file that is read, in bytes.
 const LARGEST: u64 = 1 << 20;
@@ -61,10 +61,7 @@ impl Settings {
     }
 
     /// The same, with the text of the file, which is empty where there is none.
-    ///
-    /// # Errors
-    /// As [`Settings::load`].
-    pub fn load_with_text(config: Option<&Path>) -> Result<(Self, String), SettingsError> {
+    pub(crate) fn load_with_text(config: Option<&Path>) -> Result<(Self, String), SettingsError> {
         let text = Self::read_text(config)?;
         let settings =
             Self::parse(&text).map_err(|malformed| malformed.in_file(config.unwrap_or(Path::new(DEFAULT_PATH))))?;
@@ -76,7 +73,7 @@ impl Settings {
     /// # Errors
     /// If the file cannot be read, if users other than root and this one may write it, or if it is
     /// no text.
-    pub fn read_text(config: Option<&Path>) -> Result<String, SettingsError> {
+    pub(crate) fn read_text(config: Option<&Path>) -> Result<String, SettingsError> {
         match config {
             Some(path) => read_opened(path, open_file(path)),
             None => Self::read_if_any(Path::new(DEFAULT_PATH)),
@@ -86,7 +83,7 @@ impl Settings {
     /// Whether there is no settings file, so that defaults apply: none is named, and there is none
     /// at [`DEFAULT_PATH`].
     #[must_use]
-    pub fn is_file_absent(config: Option<&Path>) -> bool {
+    pub(crate) fn is_file_absent(config: Option<&Path>) -> bool {
         let path = Path::new(DEFAULT_PATH);
         config.is_none() && open_file(path).is_err_and(|error| is_absent(path, &error))
     }

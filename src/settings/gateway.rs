@@ -4,9 +4,9 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::service::Service;
-use crate::selector::{InterfacePattern, MarkBit};
+use crate::net::{InterfacePattern, MarkBit};
 
-/// What is set for the gateway. The default is what counts without a file: nothing.
+/// What is set for the gateway. The default, which applies without a file, installs nothing.
 ///
 /// It is serialized to be shown, as the file has it: the keys that decide about rules of its own.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -20,7 +20,7 @@ pub struct Gateway {
     pub peers: Vec<IpNet>,
     /// IPsec of other machines, through the gateway.
     pub through: Through,
-    /// With whom nothing but IPsec is spoken.
+    /// Interfaces and peers with which only IPsec is allowed.
     pub only_ipsec: Vec<IpsecOnlyScope>,
     /// ICMP and ICMPv6.
     pub icmp: IcmpFilter,
@@ -39,7 +39,7 @@ pub struct Gateway {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Ike {
-    /// With everyone: `"any"`.
+    /// From and to everyone: `"any"`.
     Any,
     /// With [`Gateway::peers`]; everything else of it is dropped: `"known"`.
     Known,
@@ -80,7 +80,7 @@ pub enum Through {
     Listed(Vec<IpNet>),
 }
 
-/// With whom nothing but IPsec is spoken: an entry of key `only-ipsec`.
+/// An interface, or addresses, with which only IPsec is allowed: an entry of key `only-ipsec`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(untagged)]
 pub enum IpsecOnlyScope {

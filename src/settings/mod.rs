@@ -17,41 +17,44 @@ mod service;
 mod source;
 mod stock;
 
+pub(crate) use connection::ConnectionSettings;
+pub(crate) use file::{DEFAULT_PATH, SettingsError};
+pub use gateway::{Esp, Gateway, JumpPlace};
+pub(crate) use gateway::{IcmpFilter, Ike, IpsecOnlyScope, Through};
+pub(crate) use pattern::{Fit, NamePattern};
+pub use policy::{Allow, GatewayAccess, Nat, Policy, WhenDown};
+pub(crate) use policy::{Mss, PacketLog};
+pub use route::AlwaysRoute;
+pub(crate) use route::RouteArguments;
+pub(crate) use salvage::only_ipsec;
+pub use service::Service;
+pub(crate) use source::{SettingPlace, SettingTable, SettingsSource};
+pub(crate) use stock::StockSettings;
+
 use std::collections::BTreeSet;
 use std::fmt;
 
 use ipnet::IpNet;
 
-use crate::selector::{Family, Network};
-use crate::updown_env::Tunnel;
-
-pub use connection::{ConnectionFilter, ConnectionSettings, PolicyOverrides};
-pub use file::{DEFAULT_PATH, SettingsError};
-pub use gateway::{Esp, Gateway, IcmpFilter, Ike, IpsecOnlyScope, JumpPlace, Through};
-pub use pattern::{Fit, IdentityPattern, NamePattern};
-pub use policy::{Allow, GatewayAccess, Mss, Nat, OnError, PacketLog, Policy, WhenDown};
-pub use route::{AlwaysRoute, RouteArguments};
-pub use salvage::only_ipsec;
-pub use service::Service;
-pub use source::{SettingOrigin, SettingPlace, SettingTable, SettingsSource};
-pub use stock::{STOCK_PATHS, StockSettings};
+use crate::daemon::Tunnel;
+use crate::net::{Family, Network};
 
 /// What the administrator has set.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Settings {
     /// `[gateway]`: the rules that `start` installs.
     pub gateway: Gateway,
-    /// `[tunnel]`: what counts for every tunnel.
+    /// `[tunnel]`: the settings for every tunnel.
     pub tunnel: Policy,
-    /// Every `[[connection]]`, in order: the first that fits counts, over `[tunnel]`.
+    /// Every `[[connection]]`, in order: the first that matches applies, before `[tunnel]`.
     pub connections: Vec<ConnectionSettings>,
 }
 
 impl Settings {
-    /// Whether the addresses of every tunnel's packets are left to other rules, so that the nat
-    /// table is none of our business.
+    /// Whether the addresses of every tunnel's packets are left to other rules, so that this
+    /// program does not touch the nat table.
     #[must_use]
-    pub fn leaves_nat_alone(&self) -> bool {
+    pub(crate) fn leaves_nat_alone(&self) -> bool {
         let others = self.connections.iter().filter_map(|entry| entry.overrides.nat);
         others.chain([self.tunnel.nat]).all(|nat| nat == Nat::Leave)
     }
@@ -96,7 +99,7 @@ impl Settings {
 
     /// Every pair of a family that the settings block.
     #[must_use]
-    pub fn held_apart(&self, family: Family) -> Vec<(Network, Network)> {
+    pub(crate) fn held_apart(&self, family: Family) -> Vec<(Network, Network)> {
         let blocks = |entry: &&ConnectionSettings| entry.overrides.apply_to(&self.tunnel).when_down == WhenDown::Block;
         let pairs = self
             .connections
@@ -106,15 +109,15 @@ impl Settings {
         pairs.filter(|(local, _)| local.family() == family).collect()
     }
 
-    /// What each connection for which two networks are named lets by.
-    pub fn bypasses(&self, pair: &(Network, Network)) -> impl Iterator<Item = Vec<IpNet>> {
+    /// The `bypass` of each connection for which two networks are named.
+    pub(crate) fn bypasses(&self, pair: &(Network, Network)) -> impl Iterator<Item = Vec<IpNet>> {
         let entries = self.connections.iter();
         let entries = entries.filter(move |entry| entry.pairs().any(|other| other == *pair));
         entries.map(|entry| entry.overrides.apply_to(&self.tunnel).bypass.unwrap_or_default())
     }
 
     /// The names of the connections for which two networks are named.
-    pub fn named_blocked_pairs(&self, pair: &(Network, Network)) -> impl Iterator<Item = &NamePattern> {
+    pub(crate) fn named_blocked_pairs(&self, pair: &(Network, Network)) -> impl Iterator<Item = &NamePattern> {
         let entries = self.connections.iter();
         let entries = entries.filter(move |entry| entry.pairs().any(|other| other == *pair));
         entries.filter_map(|entry| entry.filter.name.as_ref())

@@ -5,8 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::selector::Expected;
-use crate::updown_env::{ConnectionName, PeerText};
+use crate::daemon::{ConnectionName, PeerText};
+use crate::net::Expected;
 
 /// The longest pattern, in bytes.
 const LONGEST: usize = 512;
@@ -65,14 +65,14 @@ impl NamePattern {
     /// configuration: the parts of `leftsubnets=` are called `NAME/1x2` (`starterwhack.c`), the
     /// members of an opportunistic group `NAME#192.0.2.0/24` (`foodgroups.c`).
     #[must_use]
-    pub fn fits_plutos(&self, name: &ConnectionName) -> bool {
+    pub(crate) fn fits_plutos(&self, name: &ConnectionName) -> bool {
         self.fits(name) || name.configured().is_some_and(|configured| self.fits(&configured))
     }
 
     /// Whether it may fit a connection of this name in a daemon's configuration, or a name that
     /// Pluto forms from that: with anything behind `NAME/` or `NAME#`.
     #[must_use]
-    pub fn may_fit_configured(&self, name: &ConnectionName) -> bool {
+    pub(crate) fn may_fit_configured(&self, name: &ConnectionName) -> bool {
         let (pattern, text) = (self.0.as_bytes(), name.bytes());
         let is_end = |end: usize| match pattern.get(end) {
             None | Some(b'/' | b'#' | b'*' | b'?') => true,
@@ -85,7 +85,7 @@ impl NamePattern {
 
     /// Whether every connection is meant.
     #[must_use]
-    pub fn fits_all(&self) -> bool {
+    pub(crate) fn fits_all(&self) -> bool {
         self.0.bytes().all(|byte| byte == b'*')
     }
 
@@ -123,7 +123,7 @@ impl IdentityPattern {
     /// Whether a user is meant whose name libreswan has stripped to `[-_.0-9A-Za-z]`
     /// (`jam_clean_xauth_username`). In doubt if only the pattern, stripped like the name, fits.
     #[must_use]
-    pub fn fit_stripped(&self, user: &PeerText) -> Fit {
+    pub(crate) fn fit_stripped(&self, user: &PeerText) -> Fit {
         let stripped: String = self.0.chars().filter(|character| is_left(*character)).collect();
         let doubt = match stripped != self.0 && Self(stripped).fit(user) > Fit::No {
             true => Fit::Doubtful,
@@ -140,7 +140,7 @@ impl IdentityPattern {
 
     /// Whether it is about names that libreswan passes unchanged: see [`Self::fit_stripped`].
     #[must_use]
-    pub fn is_stripped(&self) -> bool {
+    pub(crate) fn is_stripped(&self) -> bool {
         self.0.chars().all(is_left)
     }
 }

@@ -1,4 +1,4 @@
-//! What may flow through a tunnel, and what is done besides: the keys of `[tunnel]` and
+//! What a tunnel allows, and what else is done with its packets: the keys of `[tunnel]` and
 //! `[[connection]]`.
 
 use std::fmt;
@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use super::service::Service;
 use crate::netfilter::AdministratorChain;
 
-/// All that is set for one tunnel. The default is what counts without a file: everything is
-/// allowed, nothing of it is translated.
+/// All that is set for one tunnel. The default, which applies without a file, allows everything and
+/// translates nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Policy {
@@ -39,8 +39,8 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// Whether it keeps something from flowing that the daemon has agreed on with the peer, or may:
-    /// what a chain of the administrator's does is not known.
+    /// Whether it forbids traffic that the daemon has negotiated with the peer, or may forbid it:
+    /// what a chain of the administrator's does is unknown.
     #[must_use]
     pub fn restricts(&self) -> bool {
         let gateway_is_closed = match self.host_access {
@@ -56,17 +56,17 @@ impl Policy {
 
     /// Whether packets to the networks that the gateway is connected to are to keep their source.
     #[must_use]
-    pub fn bypasses_connected(&self) -> bool {
-        let hides = match self.nat {
+    pub(crate) fn bypasses_connected(&self) -> bool {
+        let source_nats = match self.nat {
             Nat::Masquerade | Nat::Address(_) => true,
             Nat::Exempt | Nat::Leave => false,
         };
-        hides && self.bypass.is_none()
+        source_nats && self.bypass.is_none()
     }
 
     /// Whether an `up` whose rules cannot be installed fails.
     #[must_use]
-    pub fn refuses_on_error(&self) -> bool {
+    pub(crate) fn refuses_on_error(&self) -> bool {
         match self.on_error {
             OnError::Refuse => true,
             OnError::Continue => false,
@@ -99,7 +99,7 @@ impl Policy {
             nat: self.nat,
             bypass: match (&self.bypass, &other.bypass) {
                 (one, same) if one == same => one.clone(),
-                // What only one lets by must not pass unencrypted.
+                // What only one of them bypasses must not pass unencrypted.
                 (one, other) => {
                     let other = other.as_deref().unwrap_or_default();
                     let both = one.iter().flatten().filter(|network| other.contains(network));
@@ -120,10 +120,10 @@ impl Policy {
         }
     }
 
-    /// The policy that counts where all of these apply, the first one first: what all of them
-    /// allow, [`Policy::intersect`].
+    /// The policy where all of these apply, the first one first: what all of them allow,
+    /// [`Policy::intersect`].
     #[must_use]
-    pub fn of_all<'a>(policies: impl IntoIterator<Item = &'a Self>) -> Self {
+    pub(crate) fn of_all<'a>(policies: impl IntoIterator<Item = &'a Self>) -> Self {
         let mut policies = policies.into_iter();
         let first = policies.next().cloned().unwrap_or_default();
         policies.fold(first, |agreed, policy| match agreed == *policy {
@@ -134,7 +134,7 @@ impl Policy {
 
     /// Whether it allows nothing that another policy forbids.
     #[must_use]
-    pub fn is_as_strict_as(&self, other: &Self) -> bool {
+    pub(crate) fn is_as_strict_as(&self, other: &Self) -> bool {
         let both = self.intersect(other);
         (both.allow, both.host_access, both.chain, both.when_down, both.bypass)
             == (
@@ -149,7 +149,7 @@ impl Policy {
     /// The keys that have no intersection and in which two policies differ, as they are named in
     /// the settings file.
     #[must_use]
-    pub fn conflicts(&self, other: &Self) -> Vec<&'static str> {
+    pub(crate) fn conflicts(&self, other: &Self) -> Vec<&'static str> {
         let differ = [
             ("chain", self.chain != other.chain),
             ("nat", self.nat != other.nat),
@@ -217,12 +217,13 @@ pub enum Allow {
     /// Everything, and everything may go in: `"all"`.
     #[default]
     All,
-    /// Only what belongs to connections from our side, into which everything may go: `"replies"`.
+    /// Only what belongs to connections from the local side; everything may go into the tunnel:
+    /// `"replies"`.
     Replies,
     /// Nothing, and nothing may go in: `"none"`.
     None,
-    /// New connections to these services of ours, and what belongs to connections from our side: a
-    /// list. Not empty.
+    /// New connections to these services at the local end, and what belongs to connections from the
+    /// local side: a list. Not empty.
     Services(Vec<Service>),
 }
 
@@ -304,7 +305,7 @@ pub enum PacketLog {
 impl PacketLog {
     /// Whether the first packets of connections are logged.
     #[must_use]
-    pub fn has_new(self) -> bool {
+    pub(crate) fn has_new(self) -> bool {
         match self {
             Self::New | Self::All => true,
             Self::Leave | Self::Denied => false,
@@ -313,7 +314,7 @@ impl PacketLog {
 
     /// Whether what is not allowed is logged.
     #[must_use]
-    pub fn has_denied(self) -> bool {
+    pub(crate) fn has_denied(self) -> bool {
         match self {
             Self::Denied | Self::All => true,
             Self::Leave | Self::New => false,
@@ -329,7 +330,7 @@ pub enum WhenDown {
     /// Other rules decide: `"leave"`.
     #[default]
     Leave,
-    /// They are dropped, from `start` or the first `up` on, until that is lifted: `"block"`.
+    /// They are dropped, from `start` or the first `up` on, until `unblock`: `"block"`.
     Block,
 }
 

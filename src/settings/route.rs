@@ -7,8 +7,8 @@ use std::str::FromStr;
 
 use ipnet::IpNet;
 
-use crate::rtnetlink::{Route, RouteOption, RouteTable};
-use crate::selector::{Expected, Interface};
+use crate::net::{Expected, Interface};
+use crate::netlink::{Route, RouteOption, RouteTable};
 
 /// Whether a tunnel that needs no route gets one all the same (`--route yes`, `ROUTE=yes`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -47,7 +47,7 @@ const FORM: Expected = Expected(
 impl RouteArguments {
     /// These, and what they do not say from `self`.
     #[must_use]
-    pub fn followed_by(self, later: Self) -> Self {
+    pub(crate) fn followed_by(self, later: Self) -> Self {
         Self {
             via: later.via.or(self.via),
             interface: later.interface.or(self.interface),
@@ -138,7 +138,7 @@ impl FromStr for RouteArguments {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rtnetlink::Origin;
+    use crate::netlink::Origin;
 
     #[test]
     fn words_of_ip_route_are_read() {

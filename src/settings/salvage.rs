@@ -1,4 +1,4 @@
-//! What closes in a file that is not understood as a whole.
+//! Reads `only-ipsec` from a settings file with an error.
 
 use super::Settings;
 
@@ -6,7 +6,7 @@ use super::Settings;
 /// file: each entry that can be read alone. Nothing, if there is none. Whatever else the file
 /// allows or forbids, these stay closed to all that is not encrypted.
 #[must_use]
-pub fn only_ipsec(text: &str) -> Option<Settings> {
+pub(crate) fn only_ipsec(text: &str) -> Option<Settings> {
     let mut settings = Settings::default();
     for word in entries(text) {
         if let Ok(one) = Settings::parse(&format!("[gateway]\nonly-ipsec = [{word}]\n")) {

@@ -1,14 +1,15 @@
-//! Services: what new connections out of a tunnel may be for.
+//! Services: the kinds of new connections that a peer may open.
 
+use crate::net::displayed_type;
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::selector::{Expected, Family, Icmp, PortProtocol, Ports, Protocol, Traffic};
+use crate::net::{Expected, Family, Icmp, PortProtocol, Ports, Protocol, Traffic};
 
-/// A kind of traffic that a peer may begin, named as in the settings file.
+/// A kind of connection that a peer may open, named as in the settings file.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Service {
@@ -70,7 +71,7 @@ const ICMPV6_TYPES: [(&str, u8); 6] = [
 
 impl Service {
     /// The words that need no number.
-    pub const WORDS: [&'static str; 4] = ["ping", "traceroute", "l2tp", "ipsec"];
+    pub(crate) const WORDS: [&'static str; 4] = ["ping", "traceroute", "l2tp", "ipsec"];
 
     /// Every spelling that needs no number.
     pub(super) fn spellings() -> Vec<String> {
@@ -302,19 +303,7 @@ impl fmt::Display for Service {
     }
 }
 
-impl TryFrom<String> for Service {
-    type Error = Expected;
-
-    fn try_from(text: String) -> Result<Self, Expected> {
-        text.parse()
-    }
-}
-
-impl From<Service> for String {
-    fn from(service: Service) -> Self {
-        service.to_string()
-    }
-}
+displayed_type!(Service);
 
 #[cfg(test)]
 mod tests {

@@ -3,15 +3,17 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use super::connection::ConnectionFilter;
+use super::file::{DEFAULT_PATH, SettingsError};
 use super::reader::{self, SettingsLines, TableLines};
-use super::{Applying, ConnectionFilter, DEFAULT_PATH, Settings, SettingsError};
-use crate::selector::Network;
-use crate::updown_env::{ConnectionName, Tunnel};
+use super::{Applying, Settings};
+use crate::daemon::{ConnectionName, Tunnel};
+use crate::net::Network;
 use crate::words::one_line;
 
 /// A settings file that was read.
 #[derive(Debug, Clone)]
-pub struct SettingsSource {
+pub(crate) struct SettingsSource {
     path: PathBuf,
     text: String,
     settings: Settings,
@@ -20,7 +22,7 @@ pub struct SettingsSource {
 
 /// Where a key is set.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SettingPlace {
+pub(crate) struct SettingPlace {
     path: PathBuf,
     /// The key.
     pub key: &'static str,
@@ -30,7 +32,7 @@ pub struct SettingPlace {
 
 /// A line that sets a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SettingOrigin {
+pub(crate) struct SettingOrigin {
     /// Its table.
     pub table: SettingTable,
     /// The line, counted from 1.
@@ -40,7 +42,7 @@ pub struct SettingOrigin {
 
 /// A table of the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SettingTable {
+pub(crate) enum SettingTable {
     /// `[gateway]`
     Gateway,
     /// `[tunnel]`, for every tunnel.
@@ -72,10 +74,7 @@ impl fmt::Display for SettingPlace {
 
 impl SettingsSource {
     /// Reads the file, as [`Settings::load`] does.
-    ///
-    /// # Errors
-    /// As [`Settings::load`].
-    pub fn load(config: Option<&Path>) -> Result<Self, SettingsError> {
+    pub(crate) fn load(config: Option<&Path>) -> Result<Self, SettingsError> {
         let path = config.unwrap_or(Path::new(DEFAULT_PATH)).to_owned();
         let text = Settings::read_text(config)?;
         let (settings, lines) = reader::read_with_lines(&text).map_err(|malformed| malformed.in_file(&path))?;
@@ -89,14 +88,14 @@ impl SettingsSource {
 
     /// What it sets.
     #[must_use]
-    pub fn settings(&self) -> &Settings {
+    pub(crate) fn settings(&self) -> &Settings {
         &self.settings
     }
 
     /// Where a key of a tunnel is set: in the entry that applies, otherwise in `[tunnel]`; if it is
     /// uncertain which of several entries apply, in each.
     #[must_use]
-    pub fn of_tunnel(&self, tunnel: &Tunnel, key: &'static str) -> Vec<SettingPlace> {
+    pub(crate) fn of_tunnel(&self, tunnel: &Tunnel, key: &'static str) -> Vec<SettingPlace> {
         let Applying { entry, doubtful } = self.settings.applying(tunnel);
         let numbers: Vec<_> = doubtful.into_iter().map(|(number, _)| number).collect();
         let certain = self.of_entry(entry.map(|(number, _)| number), key);
@@ -112,7 +111,7 @@ impl SettingsSource {
     /// Where a key is set for connections of this name, of which no tunnel is up: by the first
     /// entry that names them.
     #[must_use]
-    pub fn of_connection(&self, connection: &ConnectionName, key: &'static str) -> SettingPlace {
+    pub(crate) fn of_connection(&self, connection: &ConnectionName, key: &'static str) -> SettingPlace {
         let names = |filter: &ConnectionFilter| filter.name.as_ref().is_some_and(|name| name.fits_plutos(connection));
         let entry = self.settings.connections.iter().position(|entry| names(&entry.filter));
         self.of_entry(entry.map(|index| index + 1), key)
@@ -120,7 +119,7 @@ impl SettingsSource {
 
     /// The entry that names two networks in `between`, local first.
     #[must_use]
-    pub fn of_pair(&self, pair: &(Network, Network)) -> Option<SettingPlace> {
+    pub(crate) fn of_pair(&self, pair: &(Network, Network)) -> Option<SettingPlace> {
         let mut entries = (1..).zip(&self.settings.connections);
         let (number, _) = entries.find(|(_, entry)| entry.pairs().any(|other| other == *pair))?;
         Some(self.of_entry(Some(number), "when-down"))
@@ -128,7 +127,7 @@ impl SettingsSource {
 
     /// Where a key of `[gateway]` is set.
     #[must_use]
-    pub fn of_gateway(&self, key: &'static str) -> SettingPlace {
+    pub(crate) fn of_gateway(&self, key: &'static str) -> SettingPlace {
         self.setting_place(SettingTable::Gateway, &self.lines.gateway, key)
             .unwrap_or_else(|| self.default_place(key))
     }

@@ -7,19 +7,19 @@
 use std::path::Path;
 
 use super::file::is_absent;
-use super::{AlwaysRoute, RouteArguments};
-use crate::files::read_plain;
+use super::route::{AlwaysRoute, RouteArguments};
+use crate::sys::files::read_plain;
 use crate::words::escaped;
 
 /// Where it is, below the root of the file system: the first of these that is there.
-pub const STOCK_PATHS: [&str; 2] = ["etc/sysconfig/pluto_updown", "etc/default/pluto_updown"];
+pub(crate) const STOCK_PATHS: [&str; 2] = ["etc/sysconfig/pluto_updown", "etc/default/pluto_updown"];
 
 /// The largest file that is read, in bytes.
 const LARGEST: u64 = 1 << 16;
 
 /// What the file says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct StockSettings {
+pub(crate) struct StockSettings {
     /// `ROUTE=yes`, or not.
     pub always_route: AlwaysRoute,
     /// `IPROUTEARGS`.
@@ -31,7 +31,7 @@ pub struct StockSettings {
 impl StockSettings {
     /// Reads the file, if there is one.
     #[must_use]
-    pub fn load(root: &Path) -> Self {
+    pub(crate) fn load(root: &Path) -> Self {
         for path in STOCK_PATHS.map(|path| root.join(path)) {
             match read_plain(&path, LARGEST) {
                 Ok(text) => return Self::parse(path, &String::from_utf8_lossy(&text)),
@@ -50,14 +50,14 @@ impl StockSettings {
 
     fn parse(path: impl AsRef<Path>, text: &str) -> Self {
         let mut settings = Self::default();
-        let mut complaints = Vec::new();
+        let mut messages = Vec::new();
         for (number, line) in (1..).zip(text.lines()) {
-            if let Err(complaint) = settings.read_line(line.trim()) {
-                complaints.push(format!("{}:{number}: {complaint}", path.as_ref().display()));
+            if let Err(error) = settings.read_line(line.trim()) {
+                messages.push(format!("{}:{number}: {error}", path.as_ref().display()));
             }
         }
-        let more = complaints.len().saturating_sub(1);
-        settings.warning = complaints.into_iter().next().map(|first| match more {
+        let more = messages.len().saturating_sub(1);
+        settings.warning = messages.into_iter().next().map(|first| match more {
             0 => first,
             more => format!("{first} (and {more} more)"),
         });

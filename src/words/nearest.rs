@@ -9,7 +9,7 @@ const LONGEST: usize = 40;
 /// The valid spelling that is nearest to what was written, whether in upper or lower case: at most
 /// two letters wrong, left out, too many or swapped (one, in words of up to four letters), or else
 /// the only one that begins so.
-pub fn nearest<'a>(written: &str, valid: &[&'a str]) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(written: &str, valid: &[&'a str]) -> Option<&'a str> {
     let written = written.trim().to_ascii_lowercase();
     if !(2..=LONGEST).contains(&written.len()) {
         return None;
@@ -29,7 +29,7 @@ pub fn nearest<'a>(written: &str, valid: &[&'a str]) -> Option<&'a str> {
 
 /// The same among names as they are written: those of people's own things.
 #[must_use]
-pub fn nearest_name<'a>(written: &str, names: &'a [String]) -> Option<&'a str> {
+pub(crate) fn nearest_name<'a>(written: &str, names: &'a [String]) -> Option<&'a str> {
     let lower: Vec<_> = names.iter().map(|name| name.to_ascii_lowercase()).collect();
     let lower: Vec<_> = lower.iter().map(String::as_str).collect();
     let word = nearest(written, &lower)?;

@@ -57,7 +57,7 @@ fn count(log: &str) -> Cost {
             true if is_ancestor => is_ancestor = !what.starts_with("close("),
             true if what.contains("\"/proc/") && what.contains("/stat\"") => is_ancestor = !what.contains("ENOENT"),
             // How often a program is asked for that is about to end depends on the machine.
-            true if what.starts_with("wait4(") => {}
+            true if what.starts_with("wait4(") || what.starts_with("poll(") => {}
             true => {
                 cost.calls += 1;
                 cost.questions += usize::from(what.starts_with("sendto(") && what.contains("nlmsg_len"));

@@ -13,22 +13,25 @@
 
 use std::process::Command;
 
+use crate::support::binary::Call;
+use crate::support::captures::calls_of;
 use crate::support::emulator::Emulator;
 use crate::support::packet::{Packet, Verdict, trace};
-use crate::support::world::{World, captured, strongswan, tunnel, with};
-use pluto_updown::rtnetlink::XfrmInterface;
-use pluto_updown::selector::Family;
+use crate::support::world::{World, strongswan};
+use pluto_updown::net::Family;
+use pluto_updown::netlink::XfrmInterface;
 
 /// The rules that the script makes for these calls, in both families.
-fn script(calls: &[String]) -> [Emulator; 2] {
+fn script(calls: &[Call]) -> [Emulator; 2] {
     let path =
         std::env::var("STRONGSWAN_UPDOWN").expect("STRONGSWAN_UPDOWN says where the script is; contrib/test sets it");
     let mut commands = String::from("set -e\n");
     for call in calls {
-        let quoted: Vec<_> = call
-            .lines()
-            .map(|line| format!("'{}'", line.replace('\'', "'\\''")))
-            .collect();
+        let quoted = call.variables.iter().map(|(name, value)| {
+            let pair = format!("{}={}", name.display(), value.display());
+            format!("'{}'", pair.replace('\'', "'\\''"))
+        });
+        let quoted: Vec<_> = quoted.collect();
         commands += &format!(
             "env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin {} sh {path} iptables >/dev/null 2>&1 || true\n",
             quoted.join(" ")
@@ -57,12 +60,12 @@ fn table(save: &str) -> Emulator {
 }
 
 /// The rules that we make for them.
-fn ours(calls: &[String]) -> [Emulator; 2] {
+fn ours(calls: &[Call]) -> [Emulator; 2] {
     let mut world = World::default();
     for call in calls {
-        world.up(&tunnel(call));
+        world.up(&call.tunnel());
     }
-    Family::ALL.map(|family| world.tables.book(family).clone())
+    Family::ALL.map(|family| world.book(family).clone())
 }
 
 /// Packets of every kind between addresses inside and beside the networks of these tests, over a policy and in clear, as far as
@@ -144,7 +147,7 @@ fn ways(packet: &Packet) -> Vec<Packet> {
 }
 
 /// The packets about which the two differ: whether the script lets it pass, and the packet.
-fn differences(calls: &[String]) -> Vec<(bool, Packet)> {
+fn differences(calls: &[Call]) -> Vec<(bool, Packet)> {
     let (script, ours) = (script(calls), ours(calls));
     let passes = |table: &Emulator, packet: &Packet| trace(table, packet).verdict == Verdict::Accept;
     let mut differences = Vec::new();
@@ -165,35 +168,23 @@ fn differences(calls: &[String]) -> Vec<(bool, Packet)> {
     differences
 }
 
-fn assert_same(calls: &[String], what: &str) {
+fn assert_same(calls: &[Call], what: &str) {
     assert_eq!(differences(calls), [], "{what}");
 }
 
-fn ups(connection: &str) -> Vec<String> {
-    let name = format!("PLUTO_CONNECTION={connection}\n");
-    let calls = captured("strongswan-6.0.1")
-        .into_iter()
-        .filter(|call| call.contains(&name));
-    calls.take_while(|call| !call.contains("PLUTO_VERB=down")).collect()
+fn ups(connection: &str) -> Vec<Call> {
+    let calls = calls_of("strongswan-6.0.1", connection).into_iter();
+    calls
+        .take_while(|call| !call.get("PLUTO_VERB").starts_with("down"))
+        .collect()
 }
 
-/// These variables with several of them set otherwise.
-fn with_all(variables: &str, set: &[(&str, &str)]) -> String {
-    set.iter().fold(variables.to_owned(), |variables, (name, value)| {
-        with(&variables, name, value)
-    })
-}
-
-fn call(verb: &str, my_client: &str, peer_client: &str) -> String {
-    let variables = strongswan(verb, "made", 1, my_client, peer_client);
-    with_all(
-        &variables,
-        &[
-            ("PLUTO_INTERFACE", "w0"),
-            ("PLUTO_ME", "192.1.2.45"),
-            ("PLUTO_PEER", "192.1.2.23"),
-        ],
-    )
+fn client(my_client: &str, peer_client: &str) -> Call {
+    strongswan("made", 1, my_client, peer_client).with_all(&[
+        ("PLUTO_INTERFACE", "w0"),
+        ("PLUTO_ME", "192.1.2.45"),
+        ("PLUTO_PEER", "192.1.2.23"),
+    ])
 }
 
 #[test]
@@ -209,91 +200,74 @@ fn every_captured_tunnel_lets_through_what_the_script_does() {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn every_documented_kind_of_tunnel_lets_through_what_the_script_does() {
-    let net = call("up-client", "10.1.0.0/24", "10.2.0.0/24");
-    let net6 = call("up-client", "2001:db8:0:1::/64", "2001:db8:0:2::/64");
-    let host = call("up-host", "192.1.2.45/32", "192.1.2.23/32");
+    let net = client("10.1.0.0/24", "10.2.0.0/24");
+    let net6 = client("2001:db8:0:1::/64", "2001:db8:0:2::/64");
+    let host = client("192.1.2.45/32", "192.1.2.23/32").between_hosts();
     let ports = |my, peer| {
-        with_all(
-            &net,
-            &[
-                ("PLUTO_MY_PROTOCOL", "6"),
-                ("PLUTO_PEER_PROTOCOL", "6"),
-                ("PLUTO_MY_PORT", my),
-                ("PLUTO_PEER_PORT", peer),
-            ],
-        )
+        net.clone().with_all(&[
+            ("PLUTO_MY_PROTOCOL", "6"),
+            ("PLUTO_PEER_PROTOCOL", "6"),
+            ("PLUTO_MY_PORT", my),
+            ("PLUTO_PEER_PORT", peer),
+        ])
     };
-    let icmp = |base: &str, number, kind, code| {
-        with_all(
-            base,
-            &[
-                ("PLUTO_MY_PROTOCOL", number),
-                ("PLUTO_PEER_PROTOCOL", number),
-                ("PLUTO_MY_PORT", kind),
-                ("PLUTO_PEER_PORT", code),
-            ],
-        )
+    let icmp = |base: &Call, number, kind, code| {
+        base.clone().with_all(&[
+            ("PLUTO_MY_PROTOCOL", number),
+            ("PLUTO_PEER_PROTOCOL", number),
+            ("PLUTO_MY_PORT", kind),
+            ("PLUTO_PEER_PORT", code),
+        ])
     };
     for (what, call) in [
         ("client", net.clone()),
         ("client, IPv6", net6.clone()),
-        ("host access", with(&net, "PLUTO_HOST_ACCESS", "1")),
-        ("host access, IPv6", with(&net6, "PLUTO_HOST_ACCESS", "1")),
+        ("host access", net.clone().with("PLUTO_HOST_ACCESS", "1")),
+        ("host access, IPv6", net6.clone().with("PLUTO_HOST_ACCESS", "1")),
         ("host", host.clone()),
-        ("host to network", call("up-host", "192.1.2.45/32", "10.2.0.0/24")),
+        (
+            "host to network",
+            client("192.1.2.45/32", "10.2.0.0/24").between_hosts(),
+        ),
         (
             "virtual address",
-            with(
-                &call("up-client", "10.9.0.1/32", "0.0.0.0/0"),
-                "PLUTO_MY_SOURCEIP",
-                "10.9.0.1",
-            ),
+            client("10.9.0.1/32", "0.0.0.0/0").with("PLUTO_MY_SOURCEIP", "10.9.0.1"),
         ),
         (
             "virtual address alone",
-            with(
-                &call("up-client", "10.1.0.0/24", "10.9.0.1/32"),
-                "PLUTO_MY_SOURCEIP",
-                "10.9.0.1",
-            ),
+            client("10.1.0.0/24", "10.9.0.1/32").with("PLUTO_MY_SOURCEIP", "10.9.0.1"),
         ),
-        (
-            "road warrior's gateway",
-            call("up-client", "10.1.0.0/24", "203.0.113.9/32"),
-        ),
-        ("IPComp", with(&net, "PLUTO_IPCOMP", "1")),
-        ("IPComp, host", with(&host, "PLUTO_IPCOMP", "1")),
-        ("IPComp, IPv6", with(&net6, "PLUTO_IPCOMP", "1")),
+        ("road warrior's gateway", client("10.1.0.0/24", "203.0.113.9/32")),
+        ("IPComp", net.clone().with("PLUTO_IPCOMP", "1")),
+        ("IPComp, host", host.clone().with("PLUTO_IPCOMP", "1")),
+        ("IPComp, IPv6", net6.clone().with("PLUTO_IPCOMP", "1")),
         (
             "IPComp and host access",
-            with_all(&net, &[("PLUTO_IPCOMP", "1"), ("PLUTO_HOST_ACCESS", "1")]),
+            net.clone()
+                .with_all(&[("PLUTO_IPCOMP", "1"), ("PLUTO_HOST_ACCESS", "1")]),
         ),
         ("port", ports("0", "8080")),
         ("ports", ports("22", "1000:2000")),
-        (
-            "ports and host access",
-            with(&ports("22", "0"), "PLUTO_HOST_ACCESS", "1"),
-        ),
+        ("ports and host access", ports("22", "0").with("PLUTO_HOST_ACCESS", "1")),
         ("ICMP", icmp(&net, "1", "0", "0")),
         ("ICMP type", icmp(&net, "1", "8", "0")),
         ("ICMP type and code", icmp(&net, "1", "3", "4")),
         ("ICMPv6 type", icmp(&net6, "58", "128", "0")),
         (
             "ICMP type and host access",
-            with(&icmp(&net, "1", "8", "0"), "PLUTO_HOST_ACCESS", "1"),
+            icmp(&net, "1", "8", "0").with("PLUTO_HOST_ACCESS", "1"),
         ),
         (
             "marks",
-            with_all(
-                &net,
-                &[("PLUTO_MARK_IN", "42/0xffffffff"), ("PLUTO_MARK_OUT", "42/0xffffffff")],
-            ),
+            net.clone()
+                .with_all(&[("PLUTO_MARK_IN", "42/0xffffffff"), ("PLUTO_MARK_OUT", "42/0xffffffff")]),
         ),
         (
             "interface numbers",
-            with_all(&net, &[("PLUTO_IF_ID_IN", "7"), ("PLUTO_IF_ID_OUT", "7")]),
+            net.clone()
+                .with_all(&[("PLUTO_IF_ID_IN", "7"), ("PLUTO_IF_ID_OUT", "7")]),
         ),
-        ("AH", with(&net, "PLUTO_PROTO", "ah")),
+        ("AH", net.clone().with("PLUTO_PROTO", "ah")),
     ] {
         let calls = [call];
         if what == "AH" {
@@ -305,12 +279,12 @@ fn every_documented_kind_of_tunnel_lets_through_what_the_script_does() {
     }
 }
 
-fn differences_allowing_none(calls: &[String]) -> Vec<(bool, Packet)> {
-    let never = strongswan("up-client", "never", 2, "10.1.0.0/24", "10.2.0.0/24");
+fn differences_allowing_none(calls: &[Call]) -> Vec<(bool, Packet)> {
+    let never = strongswan("never", 2, "10.1.0.0/24", "10.2.0.0/24");
     let with_another: Vec<_> = calls
         .iter()
         .cloned()
-        .chain([with(&never, "PLUTO_INTERFACE", "w0")])
+        .chain([never.with("PLUTO_INTERFACE", "w0")])
         .collect();
     differences(&with_another)
 }
@@ -318,19 +292,12 @@ fn differences_allowing_none(calls: &[String]) -> Vec<(bool, Packet)> {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn overlapping_peers_with_marks_of_their_own_let_through_what_the_script_does() {
-    let first = with(
-        &call("up-client", "10.1.0.0/24", "10.2.0.0/24"),
-        "PLUTO_MARK_IN",
-        "10/0xffffffff",
-    );
-    let second = with_all(
-        &first,
-        &[
-            ("PLUTO_CONNECTION", "other"),
-            ("PLUTO_MARK_IN", "20/0xffffffff"),
-            ("PLUTO_REQID", "2"),
-        ],
-    );
+    let first = client("10.1.0.0/24", "10.2.0.0/24").with("PLUTO_MARK_IN", "10/0xffffffff");
+    let second = first.clone().with_all(&[
+        ("PLUTO_CONNECTION", "other"),
+        ("PLUTO_MARK_IN", "20/0xffffffff"),
+        ("PLUTO_REQID", "2"),
+    ]);
     assert_same(&[first, second], "two peers with one network");
 }
 
@@ -343,7 +310,7 @@ fn several_virtual_addresses_of_both_families_let_through_what_the_script_does()
         ("PLUTO_MY_SOURCEIP4_2", "10.9.0.2"),
         ("PLUTO_MY_SOURCEIP6_1", "2001:db8:9::1"),
     ];
-    let mine = |my_client, peer_client| with_all(&call("up-client", my_client, peer_client), &own);
+    let mine = |my_client, peer_client| client(my_client, peer_client).with_all(&own);
     let road_warrior = [
         mine("10.9.0.1/32", "10.2.0.0/24"),
         mine("10.9.0.2/32", "10.2.0.0/24"),
@@ -355,7 +322,7 @@ fn several_virtual_addresses_of_both_families_let_through_what_the_script_does()
         ("PLUTO_PEER_SOURCEIP4_1", "203.0.113.9"),
         ("PLUTO_PEER_SOURCEIP6_1", "2001:db8:77::1"),
     ];
-    let theirs = |my_client, peer_client| with_all(&call("up-client", my_client, peer_client), &given);
+    let theirs = |my_client, peer_client| client(my_client, peer_client).with_all(&given);
     let gateway = [
         theirs("10.1.0.0/24", "203.0.113.9/32"),
         theirs("2001:db8:0:1::/64", "2001:db8:77::1/128"),
@@ -364,7 +331,7 @@ fn several_virtual_addresses_of_both_families_let_through_what_the_script_does()
 }
 
 /// A bug of the script: what it lets through is less than the tunnel is for.
-fn assert_script_forgets(calls: &[String], what: &str) {
+fn assert_script_forgets(calls: &[Call], what: &str) {
     let differences = differences(calls);
     assert!(!differences.is_empty(), "{what}: the script has learned it");
     for (with_script, packet) in differences {
@@ -375,23 +342,22 @@ fn assert_script_forgets(calls: &[String], what: &str) {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn a_selector_with_a_protocol_at_one_end_only_is_half_lost_by_the_script() {
-    let net = call("up-client", "10.1.0.0/24", "10.2.0.0/24");
-    let one_sided = with_all(&net, &[("PLUTO_PEER_PROTOCOL", "6"), ("PLUTO_PEER_PORT", "8080")]);
+    let net = client("10.1.0.0/24", "10.2.0.0/24");
+    let one_sided = net
+        .clone()
+        .with_all(&[("PLUTO_PEER_PROTOCOL", "6"), ("PLUTO_PEER_PORT", "8080")]);
     assert_script_forgets(&[one_sided], "any at our end, TCP at the peer's");
 }
 
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn icmp_type_0_with_a_code_is_lost_by_the_script() {
-    let net = call("up-client", "10.1.0.0/24", "10.2.0.0/24");
-    let icmp = with_all(
-        &net,
-        &[
-            ("PLUTO_MY_PROTOCOL", "1"),
-            ("PLUTO_PEER_PROTOCOL", "1"),
-            ("PLUTO_PEER_PORT", "3"),
-        ],
-    );
+    let net = client("10.1.0.0/24", "10.2.0.0/24");
+    let icmp = net.clone().with_all(&[
+        ("PLUTO_MY_PROTOCOL", "1"),
+        ("PLUTO_PEER_PROTOCOL", "1"),
+        ("PLUTO_PEER_PORT", "3"),
+    ]);
     let calls = [icmp];
     let rules: usize = script(&calls)[0].rules("FORWARD").len();
     assert_eq!(rules, 0, "the script has learned it");
@@ -401,11 +367,7 @@ fn icmp_type_0_with_a_code_is_lost_by_the_script() {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn a_tunnel_whose_interface_is_unknown_is_closed_to_the_script() {
-    let unknown = with(
-        &call("up-client", "10.1.0.0/24", "10.2.0.0/24"),
-        "PLUTO_INTERFACE",
-        "unknown",
-    );
+    let unknown = client("10.1.0.0/24", "10.2.0.0/24").with("PLUTO_INTERFACE", "unknown");
     assert_script_forgets(&[unknown], "interface unknown");
 }
 
@@ -422,8 +384,10 @@ fn packets_by(device: &str) -> [Packet; 2] {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn a_tunnel_with_an_interface_number_is_closed_to_the_script() {
-    let net = call("up-client", "10.1.0.0/24", "10.2.0.0/24");
-    let calls = [with_all(&net, &[("PLUTO_IF_ID_IN", "7"), ("PLUTO_IF_ID_OUT", "7")])];
+    let net = client("10.1.0.0/24", "10.2.0.0/24");
+    let calls = [net
+        .clone()
+        .with_all(&[("PLUTO_IF_ID_IN", "7"), ("PLUTO_IF_ID_OUT", "7")])];
     let interface = |device: &str, if_id| XfrmInterface {
         interface: device.parse().expect("a device"),
         if_id,
@@ -432,8 +396,8 @@ fn a_tunnel_with_an_interface_number_is_closed_to_the_script() {
         interfaces: vec![interface("xfrm7", 7), interface("xfrm8", 8)],
         ..World::default()
     };
-    world.up(&tunnel(&calls[0]));
-    let ours = world.tables.book(Family::Ipv4);
+    world.up(&calls[0].tunnel());
+    let ours = world.book(Family::Ipv4);
     let verdicts = |table: &Emulator, device| packets_by(device).map(|packet| trace(table, &packet).verdict);
     let theirs = &script(&calls)[0];
     assert!(

@@ -7,8 +7,8 @@ use std::process::Stdio;
 use crate::support::emulator::Emulator;
 use crate::support::namespace::{Namespace, VARIANTS, prefix, tool};
 use crate::support::packet;
+use pluto_updown::net::Family;
 use pluto_updown::netfilter::Backend;
-use pluto_updown::selector::Family;
 
 /// Who takes a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

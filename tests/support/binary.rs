@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-use pluto_updown::updown_env::{FirewallAction, RawEnv, read_event};
+use pluto_updown::daemon::{FirewallAction, RawEnv, Tunnel};
+use pluto_updown::updown::read_event;
 
 /// The program that cargo has built for these tests.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_pluto-updown");
@@ -42,6 +43,11 @@ impl Call {
         self
     }
 
+    /// The same call with several variables set.
+    pub fn with_all(self, set: &[(&str, &str)]) -> Self {
+        set.iter().fold(self, |call, (name, value)| call.with(name, value))
+    }
+
     /// The same call without a variable.
     pub fn without(mut self, name: &str) -> Self {
         self.variables.remove(OsStr::new(name));
@@ -51,6 +57,24 @@ impl Call {
     /// The same call with another verb.
     pub fn saying(self, verb: &str) -> Self {
         self.with("PLUTO_VERB", verb)
+    }
+
+    /// The same call about a tunnel between hosts.
+    pub fn between_hosts(self) -> Self {
+        let verb = self.get("PLUTO_VERB").replace("-client", "-host");
+        self.saying(&verb)
+    }
+
+    /// The same call of an association with this number, whose peer has this identity.
+    pub fn of_peer(self, peer: &str, association: u32) -> Self {
+        self.with("PLUTO_PEER_ID", peer)
+            .with("PLUTO_UNIQUEID", association.to_string())
+    }
+
+    /// The same call about a tunnel for one protocol alone, whatever the ports.
+    pub fn for_protocol(self, number: &str) -> Self {
+        self.with("PLUTO_MY_PROTOCOL", number)
+            .with("PLUTO_PEER_PROTOCOL", number)
     }
 
     /// The `down` of this `up`, or the `up` of this `down`.
@@ -91,6 +115,14 @@ impl Call {
     pub fn firewall_action(&self) -> FirewallAction {
         let event = read_event(&RawEnv::new(self.arguments.clone(), self.variables.clone()));
         event.unwrap_or_else(|error| panic!("{self}: {error}")).firewall
+    }
+
+    /// The tunnel that it is about.
+    pub fn tunnel(&self) -> Tunnel {
+        match self.firewall_action() {
+            FirewallAction::Open(tunnel) | FirewallAction::Close(tunnel) => *tunnel,
+            FirewallAction::Nothing => panic!("{self}: a verb without a tunnel"),
+        }
     }
 }
 

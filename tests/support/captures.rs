@@ -32,11 +32,18 @@ pub fn calls(name: &str) -> Vec<Call> {
     text.split("\n\n").filter_map(call).collect()
 }
 
+/// Those of them about this connection.
+pub fn calls_of(name: &str, connection: &str) -> Vec<Call> {
+    let mut calls = calls(name);
+    calls.retain(|call| call.get("PLUTO_CONNECTION") == connection);
+    calls
+}
+
 /// The first call about this connection with this verb.
 pub fn find_call(name: &str, connection: &str, verb: &str) -> Call {
-    let mut found = calls(name).into_iter();
+    let mut found = calls_of(name, connection).into_iter();
     found
-        .find(|call| call.get("PLUTO_CONNECTION") == connection && call.get("PLUTO_VERB") == verb)
+        .find(|call| call.get("PLUTO_VERB") == verb)
         .unwrap_or_else(|| panic!("{name} has no {verb} of {connection}"))
 }
 

@@ -5,11 +5,12 @@
 
 use std::collections::BTreeMap;
 
-use pluto_updown::selector::Family;
+use pluto_updown::net::Family;
 
+use super::binary::Call;
 use super::model::Verb;
 use super::random::Random;
-use super::world::{libreswan, strongswan, with};
+use super::world::{libreswan, strongswan};
 
 /// Settings under which peers are allowed different things.
 pub const SETTINGS: &str = "
@@ -45,11 +46,11 @@ struct Child {
     reqid: u32,
 }
 
-/// A call: variables, one a line.
+/// A call, and what it is for.
 #[derive(Clone, Debug)]
 pub struct ByChance {
     pub verb: Verb,
-    pub variables: String,
+    pub call: Call,
 }
 
 /// The daemon.
@@ -148,31 +149,15 @@ impl Charon {
     /// A call of a libreswan beside it, about one of its permanent connections.
     fn plutos(&mut self) -> ByChance {
         let number = u32::try_from(self.random.below(self.connections)).expect("small");
-        let (verb, word) = self
-            .random
-            .pick(&[(Verb::Up, "up-client"), (Verb::Down, "down-client")]);
-        let reqid = 16389 + 4 * number;
-        let name = format!("pluto-{number}");
-        let variables = match number % 2 {
-            0 => libreswan(
-                word,
-                &name,
-                reqid,
-                "10.1.0.0/24",
-                &format!("10.{}.0.0/24", 100 + number),
-            ),
-            _ => {
-                let up = libreswan(
-                    word,
-                    &name,
-                    reqid,
-                    "10.0.10.1/32",
-                    &format!("10.{}.0.0/24", 100 + number),
-                );
-                with(&with(&up, "CAT", "YES"), "PLUTO_CONN_KIND", "CK_INSTANCE")
-            }
-        };
-        ByChance { verb, variables }
+        let verb = self.random.pick(&[Verb::Up, Verb::Down]);
+        let near = ["10.1.0.0/24", "10.0.10.1/32"][usize::from(number % 2 == 1)];
+        let far = format!("10.{}.0.0/24", 100 + number);
+        let up = libreswan(&format!("pluto-{number}"), 16389 + 4 * number, near, &far);
+        let call = verb.of(match number % 2 {
+            0 => up,
+            _ => up.with("CAT", "YES").with("PLUTO_CONN_KIND", "CK_INSTANCE"),
+        });
+        ByChance { verb, call }
     }
 
     fn reqid(&mut self, selectors: &[String; 2]) -> u32 {
@@ -227,19 +212,10 @@ fn selectors(number: usize, family: Family, host: usize) -> [String; 2] {
 }
 
 fn called(verb: Verb, child: &Child) -> ByChance {
-    let word = match verb {
-        Verb::Up => "up-client",
-        Verb::Down => "down-client",
-    };
     let [near, far] = &child.selectors;
-    let call = strongswan(word, &child.name, child.reqid, near, far);
-    let changes = [
-        ("PLUTO_PEER_ID", child.peer.to_owned()),
-        ("PLUTO_PEER", address(child.family, child.host)),
-        ("PLUTO_UNIQUEID", child.association.to_string()),
-    ];
-    let variables = changes
-        .iter()
-        .fold(call, |call, (name, value)| with(&call, name, value));
-    ByChance { verb, variables }
+    let up = strongswan(&child.name, child.reqid, near, far)
+        .of_peer(child.peer, child.association)
+        .with("PLUTO_PEER", address(child.family, child.host));
+    let call = verb.of(up);
+    ByChance { verb, call }
 }

@@ -166,6 +166,35 @@ impl Emulator {
         self.filter.save()
     }
 
+    /// `iptables-save`: all tables.
+    pub fn save_all(&self) -> String {
+        Kind::ALL.map(|kind| self.table(kind).save()).concat()
+    }
+
+    /// Its lines, sorted: without the order in which tunnels came.
+    pub fn sorted_lines(&self) -> Vec<String> {
+        let mut lines: Vec<_> = self.save_all().lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    }
+
+    /// Every chain of every table with its rules in their order.
+    pub fn ordered(&self) -> Contents {
+        let of_table = |kind: Kind| {
+            let chains = self.table(kind).chains.iter();
+            chains.map(move |chain| (format!("{} {}", kind.name(), chain.name), chain.texts.clone()))
+        };
+        Kind::ALL.into_iter().flat_map(of_table).collect()
+    }
+
+    /// The same, but the rules of our chains sorted: in which order the tunnels came is not looked at.
+    pub fn contents(&self) -> Contents {
+        let mut contents = self.ordered();
+        let ours = contents.iter_mut().filter(|(chain, _)| chain.contains(" PLUTO-"));
+        ours.for_each(|(_, rules)| rules.sort());
+        contents
+    }
+
     /// `iptables -F`: the rules of all chains of the filter table go, the chains stay.
     pub fn flush(&mut self) {
         self.filter.flush();
@@ -229,6 +258,9 @@ impl Emulator {
         }
     }
 }
+
+/// Chains, each as `TABLE CHAIN`, and their rules.
+pub type Contents = BTreeMap<String, Vec<String>>;
 
 /// Which table it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -5,15 +5,30 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use pluto_updown::plan::TunnelKey;
-use pluto_updown::selector::Network;
-use pluto_updown::updown_env::{Scope, Tunnel, UpCounting};
+use pluto_updown::apply::{ApplyError, TunnelOutcome};
+use pluto_updown::daemon::{Scope, Tunnel, UpCounting};
+use pluto_updown::firewall::TunnelKey;
+use pluto_updown::net::Network;
+use pluto_updown::netfilter::iptables::TablesError;
+
+use super::binary::Call;
+use super::world::World;
 
 /// What a call was for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verb {
     Up,
     Down,
+}
+
+impl Verb {
+    /// The call with this verb, of an `up`.
+    pub fn of(self, up: Call) -> Call {
+        match self {
+            Self::Up => up,
+            Self::Down => up.opposite(),
+        }
+    }
 }
 
 /// How a call ended.
@@ -90,6 +105,55 @@ impl Model {
             record.entry(id.to_string()).or_default().push(opener(up));
         }
         record
+    }
+}
+
+/// A gateway, and beside it the model of what is up.
+#[derive(Debug)]
+pub struct Modelled {
+    pub world: World,
+    pub model: Model,
+}
+
+impl Modelled {
+    pub fn new(world: World) -> Self {
+        let model = Model::default();
+        Self { world, model }
+    }
+
+    /// A call to both. Says whether it went well.
+    pub fn call(&mut self, tunnel: &Tunnel, verb: Verb) -> bool {
+        let result = match verb {
+            Verb::Up => self.world.try_up(tunnel),
+            Verb::Down => self.world.try_down(tunnel),
+        };
+        let ended = match &result {
+            Ok(_) => Ended::Done,
+            // It never knew how its restore ended.
+            Err(ApplyError::Tables(TablesError::Unknown { .. })) if self.world.began => Ended::Open,
+            Err(ApplyError::Tables(_) | ApplyError::Owed(_)) => Ended::Refused,
+            Err(error) => panic!("{error}"),
+        };
+        self.model.call(tunnel, verb, ended);
+        result.is_ok()
+    }
+
+    /// The record and the tables hold what the model says, and no more than its ups make on a fresh gateway.
+    #[track_caller]
+    pub fn assert_agrees(&mut self, mut fresh: World, what: &str) {
+        fresh.up_all(self.model.standing());
+        assert_eq!(self.world.openers(), self.model.record(), "the record, {what}");
+        assert_eq!(self.world.contents(), fresh.contents(), "the tables, {what}");
+    }
+
+    /// Every up that stands goes down, and nothing is left but what an empty gateway has.
+    #[track_caller]
+    pub fn assert_ends(&mut self, mut empty: World, what: &str) {
+        for up in self.model.standing() {
+            assert_ne!(self.world.down(up), TunnelOutcome::NothingThere, "{what}");
+        }
+        assert_eq!(self.world.contents(), empty.contents(), "the end, {what}");
+        assert!(self.world.is_forgotten(), "the record at the end, {what}");
     }
 }
 

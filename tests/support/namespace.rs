@@ -15,8 +15,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use nix::sched::{CloneFlags, setns};
+use pluto_updown::net::Family;
 use pluto_updown::netfilter::{Backend, Table};
-use pluto_updown::selector::Family;
 use tempfile::TempDir;
 
 use super::binary::Hook;
@@ -177,8 +177,8 @@ impl Namespace {
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
         let written = child.stdin.take().map(|mut pipe| pipe.write_all(input.as_bytes()));
         let output = child.wait_with_output().expect("the end of the command");
-        let complaint = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{command:?}: {complaint}");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{command:?}: {stderr}");
         assert!(matches!(written, Some(Ok(()))), "{command:?} did not read its input");
         String::from_utf8_lossy(&output.stdout).into_owned()
     }

@@ -9,11 +9,11 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use nix::errno::Errno;
-use pluto_updown::rtnetlink::{
+use pluto_updown::net::{Family, Interface};
+use pluto_updown::netlink::{
     AssignedAddress, Deleted, Ends, InstallResult, Link, LinkKind, Lookup, Medium, NetConfig, NetObject, NetlinkError,
     NetlinkFault, NextHop, NoRoute, Origin, Route, RouteKind, RouteOption, RouteQuery, RouteTable, SavedRoute,
 };
-use pluto_updown::selector::{Family, Interface};
 
 /// Who has put the routes to the links in.
 const KERNEL: Origin = Origin(2);

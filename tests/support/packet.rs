@@ -21,8 +21,9 @@
 )]
 
 pub use super::pattern::{AddressRange, DevicePattern, Direction, Family, IcmpPattern, Net, PolicyMatch, PortRange};
-pub use super::trace::{Decision, Journey, Station, Trace, Translation, Verdict};
-pub use super::trace::{after_routing, before_routing, journey, trace, trace_chain};
+pub use super::trace::{
+    Decision, Journey, Station, Trace, Translation, Verdict, after_routing, before_routing, journey, trace, trace_chain,
+};
 
 use super::pattern::{TcpFlags, address};
 use std::net::IpAddr;

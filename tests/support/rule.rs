@@ -3,8 +3,10 @@
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its part of this module")]
 
 use super::packet::ConnectionDirection;
-use super::pattern::{AddressRange, Asked, ConnectionMatch, DevicePattern, Direction, Family, IcmpPattern, Match};
-use super::pattern::{MarkBits, Net, PolicyMatch, PortRange, RateLimit, TcpFlags};
+use super::pattern::{
+    AddressRange, Asked, ConnectionMatch, DevicePattern, Direction, Family, IcmpPattern, MarkBits, Match, Net,
+    PolicyMatch, PortRange, RateLimit, TcpFlags,
+};
 use std::net::IpAddr;
 
 /// What a rule does with a packet that matches.

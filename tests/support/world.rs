@@ -3,38 +3,28 @@
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its part of this module")]
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::ffi::OsString;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use pluto_updown::apply::{
     ApplyError, Blocked, Change, Context, Engine, SettingsOrigin, StartReport, TunnelOutcome, note_down,
 };
-use pluto_updown::iptables::{RefusalReason, Tables, TablesError};
+use pluto_updown::daemon::{FirewallAction, Tunnel};
+use pluto_updown::firewall::Drift;
+use pluto_updown::net::Family;
+use pluto_updown::netfilter::iptables::{RefusalReason, Tables, TablesError};
 use pluto_updown::netfilter::{Backend, Ruleset, Table};
-use pluto_updown::plan::Drift;
-use pluto_updown::record::{DaemonProcess, Store, TunnelRecord};
-use pluto_updown::rtnetlink::XfrmInterface;
-use pluto_updown::selector::Family;
+use pluto_updown::netlink::XfrmInterface;
 use pluto_updown::settings::{Nat, Policy, Settings};
-use pluto_updown::updown_env::{FirewallAction, RawEnv, Tunnel, read_event};
+use pluto_updown::state::{DaemonProcess, Store, TunnelRecord};
 use tempfile::TempDir;
 
-use super::emulator::{Emulator, Kind};
+use super::binary::Call;
+use super::emulator::{Contents, Emulator, Kind};
 use super::model::opener;
+use super::packet::{Packet, Verdict, trace};
 use super::random::Random;
 use super::scratch::scratch;
-
-/// What becomes of the process at the next restore.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Death {
-    /// It dies before the kernel has the transaction.
-    Before,
-    /// It dies when the kernel has just committed it.
-    After,
-    /// It dies when the kernel has just committed the first table of it.
-    Halfway,
-}
 
 /// How a restore fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -56,6 +46,9 @@ pub enum Fate {
 }
 
 impl Fate {
+    /// How a process ends that is killed.
+    pub const KILLED: [Self; 3] = [Self::KilledBefore, Self::KilledHalfway, Self::KilledAfter];
+
     pub const ALL: [Self; 7] = [
         Self::Refused,
         Self::RefusedBySystem,
@@ -94,9 +87,7 @@ pub struct EmulatedTables {
     books: BTreeMap<Ruleset, Emulator>,
     /// What `iptables` is.
     pub default: Backend,
-    /// What happens at the next restore.
-    pub death: Option<Death>,
-    /// How the restores after that fail, one after the other.
+    /// How the next restores fail, one after the other.
     pub fates: VecDeque<Fate>,
     /// What may happen at every restore.
     pub chance: Option<Chance>,
@@ -134,7 +125,7 @@ impl EmulatedTables {
             // What it would have refused it did not live to commit, and has said so.
             Fate::KilledHalfway | Fate::KilledAfter => {
                 return match restored {
-                    Err(complaint) if complaint != "killed" => refused(complaint, RefusalReason::Rules),
+                    Err(stderr) if stderr != "killed" => refused(stderr, RefusalReason::Rules),
                     Ok(()) | Err(_) => dead(),
                 };
             }
@@ -158,19 +149,9 @@ impl Tables for EmulatedTables {
         if let Some(fate) = fate.or_else(|| self.chance.as_mut()?.draw()) {
             return Err(self.fail(ruleset, text, fate));
         }
-        let death = self.death.take();
         let book = self.books.entry(ruleset).or_default();
-        match death {
-            Some(Death::Before) => return Err(dead()),
-            Some(Death::Halfway) => book.dies_halfway = true,
-            Some(Death::After) | None => {}
-        }
-        let restored = book.restore(text);
-        match death {
-            // What was refused did not live to be committed.
-            Some(Death::Halfway | Death::After) if restored.is_ok() || death == Some(Death::Halfway) => Err(dead()),
-            Some(_) | None => restored.map_err(|complaint| refused(complaint, RefusalReason::Rules)),
-        }
+        book.restore(text)
+            .map_err(|stderr| refused(stderr, RefusalReason::Rules))
     }
 
     fn resume(&mut self, ruleset: Ruleset, text: &str) -> Result<(), TablesError> {
@@ -195,7 +176,7 @@ impl Tables for EmulatedTables {
 
     fn save_all(&mut self, ruleset: Ruleset) -> Result<String, TablesError> {
         let book = self.books.entry(ruleset).or_default();
-        Ok(Kind::ALL.map(|kind| book.table(kind).save()).concat())
+        Ok(book.save_all())
     }
 
     fn backends(&self, _family: Family) -> BTreeSet<Backend> {
@@ -204,11 +185,11 @@ impl Tables for EmulatedTables {
     }
 }
 
-fn refused(complaint: String, reason: RefusalReason) -> TablesError {
+fn refused(stderr: String, reason: RefusalReason) -> TablesError {
     TablesError::Refused {
         program: "emulated".into(),
         status: 1,
-        complaint,
+        stderr,
         reason,
     }
 }
@@ -249,7 +230,6 @@ impl Default for World {
         let tables = EmulatedTables {
             books: BTreeMap::new(),
             default: Backend::Nft,
-            death: None,
             fates: VecDeque::new(),
             chance: None,
             last_text: String::new(),
@@ -273,6 +253,61 @@ impl Default for World {
 }
 
 impl World {
+    /// A gateway with this settings file.
+    pub fn with_file(file: &str) -> Self {
+        Self {
+            settings: settings(file),
+            ..Self::default()
+        }
+    }
+
+    /// The same on this backend.
+    pub fn on(mut self, backend: Backend) -> Self {
+        self.tables.default = backend;
+        self
+    }
+
+    /// Another settings file.
+    pub fn set_file(&mut self, file: &str) {
+        self.settings = settings(file);
+    }
+
+    /// The tables of a family.
+    pub fn book(&mut self, family: Family) -> &mut Emulator {
+        self.tables.book(family)
+    }
+
+    /// Loads an administrator's rules into a table, which nobody may touch.
+    pub fn load_administrators(&mut self, family: Family, kind: Kind) {
+        let text = match kind {
+            Kind::Filter => "*filter\n-A INPUT -i lo -j ACCEPT\n-A FORWARD -i lan0 -j ACCEPT\nCOMMIT\n",
+            Kind::Nat => "*nat\n-A PREROUTING -i w0 -j LOG\n-A POSTROUTING -o w0 -j ACCEPT\nCOMMIT\n",
+            Kind::Mangle => "*mangle\n-A FORWARD -o w0 -j ACCEPT\nCOMMIT\n",
+        };
+        // A refusal that waits for the next transaction befalls this one too.
+        while self.book(family).restore(text).is_err() {}
+    }
+
+    /// With them in all tables of both families.
+    pub fn administered(mut self) -> Self {
+        for family in Family::ALL {
+            Kind::ALL
+                .iter()
+                .for_each(|kind| self.load_administrators(family, *kind));
+        }
+        self
+    }
+
+    /// Every chain of both families. In which order tunnels stand in ours is not looked at.
+    pub fn contents(&mut self) -> [Contents; 2] {
+        Family::ALL.map(|family| self.book(family).contents())
+    }
+
+    /// What becomes of a packet in the filter table.
+    pub fn verdict(&mut self, family: Family, packet: &Packet) -> Verdict {
+        trace(self.book(family), packet).verdict
+    }
+
     /// One hook call, as the program makes it.
     pub fn call(&mut self, firewall_action: &FirewallAction) -> Result<Option<TunnelOutcome>, ApplyError> {
         let context = match firewall_action {
@@ -319,16 +354,34 @@ impl World {
         }
     }
 
-    pub fn up(&mut self, tunnel: &Tunnel) -> TunnelOutcome {
-        self.call(&FirewallAction::Open(Box::new(tunnel.clone())))
-            .expect("an up")
-            .expect("an outcome")
+    /// An `up` that may fail.
+    pub fn try_up(&mut self, tunnel: &Tunnel) -> Result<TunnelOutcome, ApplyError> {
+        let done = self.call(&FirewallAction::Open(Box::new(tunnel.clone())))?;
+        Ok(done.expect("an outcome"))
     }
 
+    /// A `down` that may fail.
+    pub fn try_down(&mut self, tunnel: &Tunnel) -> Result<TunnelOutcome, ApplyError> {
+        let done = self.call(&FirewallAction::Close(Box::new(tunnel.clone())))?;
+        Ok(done.expect("an outcome"))
+    }
+
+    #[track_caller]
+    pub fn up(&mut self, tunnel: &Tunnel) -> TunnelOutcome {
+        self.try_up(tunnel).expect("an up")
+    }
+
+    #[track_caller]
     pub fn down(&mut self, tunnel: &Tunnel) -> TunnelOutcome {
-        self.call(&FirewallAction::Close(Box::new(tunnel.clone())))
-            .expect("a down")
-            .expect("an outcome")
+        self.try_down(tunnel).expect("a down")
+    }
+
+    /// Brings all of them up.
+    #[track_caller]
+    pub fn up_all<'t>(&mut self, tunnels: impl IntoIterator<Item = &'t Tunnel>) {
+        for tunnel in tunnels {
+            self.up(tunnel);
+        }
     }
 
     /// `pluto-updown start`.
@@ -419,6 +472,12 @@ impl World {
     }
 }
 
+/// What a settings file says.
+#[track_caller]
+pub fn settings(file: &str) -> Settings {
+    Settings::parse(file).unwrap_or_else(|error| panic!("{file}\n{error}"))
+}
+
 /// Settings by which everything is allowed and the nat table is none of our business.
 pub fn nat_left_alone() -> Settings {
     Settings {
@@ -430,61 +489,36 @@ pub fn nat_left_alone() -> Settings {
     }
 }
 
-/// What a call with these variables, one `NAME=value` a line, asks of the firewall.
-pub fn firewall_action(variables: &str) -> FirewallAction {
-    let pairs = variables.lines().filter_map(|line| line.trim().split_once('='));
-    let pairs = pairs.map(|(name, value)| (OsString::from(name), OsString::from(value)));
-    read_event(&RawEnv::new([], pairs))
-        .expect("a call that is understood")
-        .firewall
-}
-
-/// The tunnel that a call with these variables is about.
-pub fn tunnel(variables: &str) -> Tunnel {
-    match firewall_action(variables) {
-        FirewallAction::Open(tunnel) | FirewallAction::Close(tunnel) => *tunnel,
-        FirewallAction::Nothing => panic!("a verb without a tunnel"),
-    }
-}
-
-/// The variables of charon for a CHILD_SA, verb and all.
-pub fn strongswan(verb: &str, connection: &str, reqid: u32, my_client: &str, peer_client: &str) -> String {
-    let v6 = if my_client.contains(':') { "-v6" } else { "" };
-    format!(
-        "PLUTO_VERSION=1.1\nPLUTO_VERB={verb}{v6}\nPLUTO_CONNECTION={connection}\nPLUTO_INTERFACE=eth0\nPLUTO_REQID={reqid}\n\
-         PLUTO_PROTO=esp\nPLUTO_UNIQUEID=1\nPLUTO_ME=192.0.2.1\nPLUTO_MY_ID=hub\nPLUTO_MY_CLIENT={my_client}\nPLUTO_MY_PORT=0\n\
-         PLUTO_MY_PROTOCOL=0\nPLUTO_PEER=192.0.2.2\nPLUTO_PEER_ID=spoke\nPLUTO_PEER_CLIENT={peer_client}\nPLUTO_PEER_PORT=0\n\
-         PLUTO_PEER_PROTOCOL=0\n"
+/// The `up` of charon for a CHILD_SA between two networks.
+pub fn strongswan(connection: &str, reqid: u32, my_client: &str, peer_client: &str) -> Call {
+    let suffix = if my_client.contains(':') { "-v6" } else { "" };
+    made(
+        "PLUTO_VERSION=1.1 PLUTO_INTERFACE=eth0 PLUTO_PROTO=esp PLUTO_UNIQUEID=1 PLUTO_ME=192.0.2.1 PLUTO_MY_ID=hub PLUTO_MY_PORT=0 \
+         PLUTO_MY_PROTOCOL=0 PLUTO_PEER=192.0.2.2 PLUTO_PEER_ID=spoke PLUTO_PEER_PORT=0 PLUTO_PEER_PROTOCOL=0",
     )
+    .saying(&format!("up-client{suffix}"))
+    .with("PLUTO_CONNECTION", connection)
+    .with("PLUTO_REQID", reqid.to_string())
+    .with("PLUTO_MY_CLIENT", my_client)
+    .with("PLUTO_PEER_CLIENT", peer_client)
 }
 
-/// The variables of libreswan 5.2 for a permanent connection, as far as the firewall is concerned.
-pub fn libreswan(verb: &str, connection: &str, reqid: u32, my_client: &str, peer_client: &str) -> String {
-    format!(
-        "PLUTO_VERB={verb}\nPLUTO_CONNECTION={connection}\nPLUTO_CONN_KIND=CK_PERMANENT\nPLUTO_STACK=xfrm\n\
-         PLUTO_CLIENT_FAMILY=ipv4\nPLUTO_INTERFACE=eth0\nPLUTO_VIRT_INTERFACE=NULL\nPLUTO_XFRMI_ROUTE=\nVTI_IFACE=\n\
-         PLUTO_ME=192.0.2.1\nPLUTO_MY_ID=@hub\nPLUTO_MY_CLIENT={my_client}\nPLUTO_MY_PORT=0\nPLUTO_MY_PROTOCOL=0\n\
-         PLUTO_PEER=192.0.2.2\nPLUTO_PEER_ID=@spoke\nPLUTO_PEER_CLIENT={peer_client}\nPLUTO_PEER_PORT=0\nPLUTO_PEER_PROTOCOL=0\n\
-         PLUTO_SA_REQID={reqid}\nPLUTO_SA_TYPE=ESP\nSPI_IN=0x1\nSPI_OUT=0x2\n"
+/// The `up` of libreswan 5.2 for a permanent connection, as far as the firewall is concerned.
+pub fn libreswan(connection: &str, reqid: u32, my_client: &str, peer_client: &str) -> Call {
+    made(
+        "PLUTO_CONN_KIND=CK_PERMANENT PLUTO_STACK=xfrm PLUTO_CLIENT_FAMILY=ipv4 PLUTO_INTERFACE=eth0 PLUTO_VIRT_INTERFACE=NULL \
+         PLUTO_XFRMI_ROUTE= VTI_IFACE= PLUTO_ME=192.0.2.1 PLUTO_MY_ID=@hub PLUTO_MY_PORT=0 PLUTO_MY_PROTOCOL=0 PLUTO_PEER=192.0.2.2 \
+         PLUTO_PEER_ID=@spoke PLUTO_PEER_PORT=0 PLUTO_PEER_PROTOCOL=0 PLUTO_SA_TYPE=ESP SPI_IN=0x1 SPI_OUT=0x2",
     )
+    .saying("up-client")
+    .with("PLUTO_CONNECTION", connection)
+    .with("PLUTO_SA_REQID", reqid.to_string())
+    .with("PLUTO_MY_CLIENT", my_client)
+    .with("PLUTO_PEER_CLIENT", peer_client)
 }
 
-/// These variables with one of them set otherwise.
-pub fn with(variables: &str, name: &str, value: &str) -> String {
-    let others: String = variables
-        .lines()
-        .filter(|line| line.split('=').next() != Some(name))
-        .map(|line| format!("{line}\n"))
-        .collect();
-    format!("{others}{name}={value}\n")
-}
-
-/// The variables of each call in a captures file.
-pub fn captured(file: &str) -> Vec<String> {
-    let path = format!("{}/tests/captures/{file}.calls", env!("CARGO_MANIFEST_DIR"));
-    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
-    let calls = text.split("\n\n").filter(|block| block.starts_with('>'));
-    calls
-        .map(|block| block.lines().skip(1).map(|line| format!("{line}\n")).collect())
-        .collect()
+/// A call with these variables, `NAME=value` each.
+fn made(variables: &str) -> Call {
+    let pairs = variables.split_whitespace().filter_map(|pair| pair.split_once('='));
+    pairs.fold(Call::default(), |call, (name, value)| call.with(name, value))
 }

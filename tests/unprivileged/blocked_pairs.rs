@@ -2,11 +2,11 @@
 //! of them asks, and only what all of them let by passes.
 
 use pluto_updown::apply::{Blocked, TunnelOutcome};
-use pluto_updown::updown_env::{ConnectionName, Tunnel};
+use pluto_updown::daemon::{ConnectionName, Tunnel};
 
-use super::openers::{Gateway, gateways, told};
-use crate::support::packet::{Packet, Verdict, trace};
-use crate::support::world::{libreswan, strongswan, tunnel, with};
+use crate::support::gateway::{Gateway, gateways};
+use crate::support::packet::{Packet, Verdict};
+use crate::support::world::{libreswan, strongswan};
 
 const BOTH: &str = "
 [[connection]]
@@ -24,44 +24,42 @@ impl Gateway {
     fn link(&self, name: &str, peer: &str, reqid: u32) -> Tunnel {
         let [near, far] = self.networks();
         let call = match reqid {
-            0..16384 => strongswan("up-client", name, reqid, &near, &far),
-            _ => libreswan("up-client", name, reqid, &near, &far),
+            0..16384 => strongswan(name, reqid, &near, &far),
+            _ => libreswan(name, reqid, &near, &far),
         };
-        tunnel(&with(&call, "PLUTO_PEER_ID", peer))
+        call.with("PLUTO_PEER_ID", peer).tunnel()
     }
 
     /// Brings tunnels up, and down again.
     fn pass(&mut self, tunnels: &[&Tunnel]) {
+        self.up_all(tunnels.iter().copied());
         for tunnel in tunnels {
-            self.world.up(tunnel);
-        }
-        for tunnel in tunnels {
-            assert_eq!(self.world.down(tunnel), TunnelOutcome::Closed);
+            assert_eq!(self.down(tunnel), TunnelOutcome::Closed);
         }
     }
 
-    fn start(&mut self, settings: &str) {
-        self.set(settings);
-        self.world.start().expect("a start");
+    fn start_with(&mut self, settings: &str) {
+        self.set_file(settings);
+        self.start().expect("a start");
     }
 
     /// What becomes of a packet unencrypted from one network to this address in the other.
     fn unencrypted(&mut self, to: &str) -> Verdict {
-        let [from, to] = ["10.1.0.9", to].map(|address| told(address, self.family));
+        let [from, to] = ["10.1.0.9", to].map(|address| self.say(address));
         let packet = Packet::between(&from, &to).tcp(40000, 80);
-        trace(self.world.tables.book(self.family), &packet.in_by("lan0").out_by("w0")).verdict
+        self.verdict(&packet.in_by("lan0").out_by("w0"))
     }
 
     fn is_blocked(&mut self) -> bool {
         self.unencrypted("10.2.0.7") == Verdict::Drop
     }
 
-    fn unblock(&mut self, name: &str) {
+    fn unblock_by(&mut self, name: &str) {
         let blocked = Blocked::By {
             connection: ConnectionName::new(name.as_bytes()).expect("a name"),
             network: None,
         };
-        self.world.unblock(&blocked).expect("unblocking");
+        self.unblock(&blocked).expect("unblocking");
     }
 }
 
@@ -77,11 +75,11 @@ fn a_pair_stays_blocked_until_the_last_connection_that_asks_leaves_the_file() {
                     true => gateway.pass(&[&backup, &primary]),
                 }
                 assert!(gateway.is_blocked());
-                gateway.start(BACKUP);
+                gateway.start_with(BACKUP);
                 assert!(gateway.is_blocked(), "backup asks for it, {reqids:?}");
-                gateway.start("");
+                gateway.start_with("");
                 assert!(!gateway.is_blocked());
-                assert!(gateway.world.is_forgotten());
+                assert!(gateway.is_forgotten());
             }
         }
     }
@@ -91,18 +89,18 @@ fn a_pair_stays_blocked_until_the_last_connection_that_asks_leaves_the_file() {
 fn a_pair_stays_blocked_while_one_connection_has_leave_and_another_asks() {
     for mut gateway in gateways(BOTH) {
         let [primary, backup] = [gateway.link("primary", "peer", 1), gateway.link("backup", "peer", 2)];
-        gateway.world.up(&backup);
-        gateway.world.up(&primary);
-        gateway.start(&format!(
+        gateway.up(&backup);
+        gateway.up(&primary);
+        gateway.start_with(&format!(
             "{BACKUP}[[connection]]\nname = \"primary\"\nwhen-down = \"leave\"\n"
         ));
         assert!(gateway.is_blocked());
-        gateway.world.down(&backup);
-        gateway.start(&format!(
+        gateway.down(&backup);
+        gateway.start_with(&format!(
             "{BACKUP}[[connection]]\nname = \"primary\"\nwhen-down = \"leave\"\n"
         ));
         assert!(gateway.is_blocked());
-        gateway.world.down(&primary);
+        gateway.down(&primary);
         assert!(gateway.is_blocked());
     }
 }
@@ -117,9 +115,9 @@ fn a_pair_stays_blocked_for_a_peer_whose_identity_is_asked_for_still() {
                 let link = gateway.link("net", peer, 1);
                 gateway.pass(&[&link]);
             }
-            gateway.start(&file("west"));
+            gateway.start_with(&file("west"));
             assert!(gateway.is_blocked(), "{peers:?}");
-            gateway.start(&file("another"));
+            gateway.start_with(&file("another"));
             assert!(!gateway.is_blocked());
         }
     }
@@ -141,14 +139,14 @@ bypass = [\"10.2.0.0/28\"]
             let links = order.map(|name| gateway.link(name, "peer", u32::try_from(name.len()).expect("small")));
             gateway.pass(&[&links[0], &links[1]]);
             assert_eq!(gateway.unencrypted("10.2.0.7"), Verdict::Drop, "{order:?}");
-            gateway.start(OPEN);
+            gateway.start_with(OPEN);
             assert_eq!(gateway.unencrypted("10.2.0.7"), Verdict::Drop, "{order:?}");
             // What the only one that asks lets by.
-            gateway.start(&OPEN.replacen("block", "leave", 1));
+            gateway.start_with(&OPEN.replacen("block", "leave", 1));
             assert_eq!(gateway.unencrypted("10.2.0.7"), Verdict::Policy, "{order:?}");
             assert_eq!(gateway.unencrypted("10.2.0.99"), Verdict::Drop, "{order:?}");
             // Nothing any more: also while the tunnel is down.
-            gateway.start(BACKUP);
+            gateway.start_with(BACKUP);
             assert_eq!(gateway.unencrypted("10.2.0.7"), Verdict::Drop, "{order:?}");
         }
     }
@@ -166,15 +164,15 @@ name = \"backup\"
 when-down = \"block\"
 ";
     for mut gateway in gateways(NAMED) {
-        gateway.start(NAMED);
+        gateway.start_with(NAMED);
         let backup = gateway.link("backup", "peer", 1);
         gateway.pass(&[&backup]);
-        gateway.start(BACKUP);
+        gateway.start_with(BACKUP);
         assert!(gateway.is_blocked());
-        gateway.start(NAMED);
-        gateway.start(&NAMED.replace("[[connection]]\nname = \"backup\"\nwhen-down = \"block\"\n", ""));
+        gateway.start_with(NAMED);
+        gateway.start_with(&NAMED.replace("[[connection]]\nname = \"backup\"\nwhen-down = \"block\"\n", ""));
         assert!(gateway.is_blocked());
-        gateway.start("");
+        gateway.start_with("");
         assert!(!gateway.is_blocked());
     }
 }
@@ -195,18 +193,18 @@ between = [[\"10.1.0.0/24\", \"10.2.0.0/24\"]]
         for mut gateway in gateways(BOTH) {
             let [primary, backup] = [gateway.link("primary", "peer", 1), gateway.link("backup", "peer", 2)];
             gateway.pass(&[&primary, &backup]);
-            gateway.unblock("another");
+            gateway.unblock_by("another");
             assert!(gateway.is_blocked());
-            gateway.unblock(name);
+            gateway.unblock_by(name);
             assert!(!gateway.is_blocked(), "{name}");
-            assert!(gateway.world.is_forgotten());
+            assert!(gateway.is_forgotten());
         }
     }
     for name in ["one", "two-b"] {
         for mut gateway in gateways(NAMED) {
-            gateway.start(NAMED);
+            gateway.start_with(NAMED);
             assert!(gateway.is_blocked());
-            gateway.unblock(name);
+            gateway.unblock_by(name);
             assert!(!gateway.is_blocked(), "{name}");
         }
     }
@@ -216,10 +214,10 @@ between = [[\"10.1.0.0/24\", \"10.2.0.0/24\"]]
 fn an_up_that_asks_for_what_is_blocked_already_writes_no_rule() {
     for mut gateway in gateways(BOTH) {
         let primary = gateway.link("primary", "peer", 1);
-        gateway.world.up(&primary);
-        let restores = gateway.world.tables.restores();
-        gateway.world.up(&primary);
-        assert_eq!(gateway.world.tables.restores(), restores);
+        gateway.up(&primary);
+        let restores = gateway.tables.restores();
+        gateway.up(&primary);
+        assert_eq!(gateway.tables.restores(), restores);
     }
 }
 
@@ -230,15 +228,15 @@ fn a_pair_is_blocked_while_one_of_those_asks_who_have_a_tunnel_up() {
         for mut gateway in gateways(FILE) {
             let links = peers.map(|peer| gateway.link("net", peer, 1));
             links.iter().for_each(|link| {
-                gateway.world.up(link);
+                gateway.up(link);
             });
             assert!(gateway.is_blocked());
             for link in &links {
-                gateway.world.down(link);
-                gateway.start(FILE);
+                gateway.down(link);
+                gateway.start_with(FILE);
                 assert!(gateway.is_blocked(), "{peers:?}");
             }
-            gateway.start("");
+            gateway.start_with("");
             assert!(!gateway.is_blocked());
         }
     }
@@ -252,8 +250,8 @@ fn of_very_many_who_ask_the_first_are_recorded_and_nothing_is_lifted_unasked() {
         let link = gateway.link("net", &format!("peer-{number}"), 1);
         gateway.pass(&[&link]);
     }
-    gateway.start("[[connection]]\npeer-id = \"peer-69\"\nwhen-down = \"block\"\n");
+    gateway.start_with("[[connection]]\npeer-id = \"peer-69\"\nwhen-down = \"block\"\n");
     assert!(gateway.is_blocked());
-    gateway.unblock("net");
+    gateway.unblock_by("net");
     assert!(!gateway.is_blocked());
 }

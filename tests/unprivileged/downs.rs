@@ -3,40 +3,30 @@
 use std::fs;
 
 use pluto_updown::apply::{ApplyError, SettingsOrigin};
+use pluto_updown::daemon::{FirewallAction, Tunnel};
+use pluto_updown::net::Family;
 use pluto_updown::netfilter::Backend;
-use pluto_updown::selector::Family;
-use pluto_updown::settings::Settings;
-use pluto_updown::updown_env::{FirewallAction, Tunnel};
 
-use crate::support::world::{Fate, World, libreswan, strongswan, tunnel};
+use crate::support::world::{Fate, World, libreswan, strongswan};
 
 const SETTINGS: &str = "[gateway]\nesp = \"negotiated\"\nplace = \"last\"\n[tunnel]\nallow = \"replies\"\nnat = \"leave\"\n\
                         [[connection]]\nname = \"guest\"\nallow = [\"tcp/22\"]\n";
 
 /// A gateway with a gateway's part and a tunnel, whose next calls do not know the settings.
 fn gateway() -> World {
-    let mut world = World {
-        settings: Settings::parse(SETTINGS).expect("settings"),
-        ..World::default()
-    };
+    let mut world = World::with_file(SETTINGS);
     world.start().expect("a start");
-    world.up(&tunnel(&strongswan(
-        "up-client",
-        "office",
-        1,
-        "10.1.0.0/24",
-        "10.2.0.0/24",
-    )));
+    world.up(&strongswan("office", 1, "10.1.0.0/24", "10.2.0.0/24").tunnel());
     world
 }
 
 fn forget_settings(world: &mut World) {
-    world.settings = Settings::default();
+    world.set_file("");
     world.settings_origin = SettingsOrigin::Record;
 }
 
 fn saved(world: &mut World) -> String {
-    world.tables.book(Family::Ipv4).save()
+    world.book(Family::Ipv4).save()
 }
 
 #[test]
@@ -46,7 +36,7 @@ fn an_upgrade_without_the_settings_keeps_what_they_closed_and_opened() {
         world.stop().expect("a stop");
         let expected = saved(&mut world);
         world.start().expect("a start");
-        let other = tunnel(&strongswan("up-client", "other", 2, "10.1.0.0/24", "10.3.0.0/24"));
+        let other = other();
         if command == "down" {
             world.stop().expect("a stop");
             world.up(&other);
@@ -67,7 +57,7 @@ fn an_upgrade_without_the_settings_keeps_what_they_closed_and_opened() {
 fn a_down_changes_nothing_of_a_tunnel_that_stays_beside_it() {
     let mut world = gateway();
     let expected = saved(&mut world);
-    let guest = tunnel(&strongswan("up-client", "guest", 1, "10.1.0.0/24", "10.2.0.0/24"));
+    let guest = strongswan("guest", 1, "10.1.0.0/24", "10.2.0.0/24").tunnel();
     world.up(&guest);
     assert_ne!(saved(&mut world), expected, "the two have one effective policy");
     forget_settings(&mut world);
@@ -86,13 +76,10 @@ fn the_record_of_hundreds_of_services_and_thousands_of_peers_can_be_read_back() 
         "[gateway]\nike = \"known\"\nesp = \"known\"\npeers = [{peers}]\n\
          [tunnel]\nallow = [{services}]\nlog = \"all\"\nhost-access = \"yes\"\n"
     );
-    let mut world = World {
-        settings: Settings::parse(&settings).expect("settings"),
-        ..World::default()
-    };
+    let mut world = World::with_file(&settings);
     let before = saved(&mut world);
     world.start().expect("a start");
-    let office = tunnel(&strongswan("up-client", "office", 1, "10.1.0.0/24", "10.2.0.0/24"));
+    let office = strongswan("office", 1, "10.1.0.0/24", "10.2.0.0/24").tunnel();
     world.up(&office);
     let folder = world.folder.path().join("state/1/nft-ipv4/tunnels");
     for entry in fs::read_dir(folder).expect("a record") {
@@ -111,32 +98,33 @@ fn the_record_of_hundreds_of_services_and_thousands_of_peers_can_be_read_back() 
 }
 
 /// A tunnel of each daemon, on each backend.
-fn with_each_tunnel(mut test: impl FnMut(World, &Tunnel)) {
+fn with_each_tunnel(test: impl Fn(World, &Tunnel)) {
     for backend in [Backend::Nft, Backend::Legacy] {
         let networks = ("10.1.0.0/24", "10.2.0.0/24");
-        for variables in [
-            strongswan("up-client", "office", 1, networks.0, networks.1),
-            libreswan("up-client", "office", 16389, networks.0, networks.1),
+        for call in [
+            strongswan("office", 1, networks.0, networks.1),
+            libreswan("office", 16389, networks.0, networks.1),
         ] {
-            let mut world = World::default();
-            world.tables.default = backend;
-            test(world, &tunnel(&variables));
+            test(World::default().on(backend), &call.tunnel());
         }
     }
+}
+
+fn other() -> Tunnel {
+    strongswan("other", 2, "10.1.0.0/24", "10.3.0.0/24").tunnel()
 }
 
 /// A `down` that is refused in this way, restore by restore, and noted.
 fn refused_down(world: &mut World, tunnel: &Tunnel, fates: &[Fate]) {
     world.tables.fates = fates.iter().copied().collect();
-    let refused = world.call(&FirewallAction::Close(Box::new(tunnel.clone())));
+    let refused = world.try_down(tunnel);
     assert!(matches!(refused, Err(ApplyError::Owed(_))), "{refused:?}");
     assert!(world.tables.fates.is_empty(), "{:?}", world.tables.fates);
 }
 
 /// The tunnel is up once, as on a machine where nothing failed, and one `down` removes it.
 fn assert_up_once(mut world: World, tunnel: &Tunnel) {
-    let mut fresh = World::default();
-    fresh.tables.default = world.tables.default;
+    let mut fresh = World::default().on(world.tables.default);
     fresh.up(tunnel);
     assert_eq!(world.openers(), fresh.openers());
     assert_eq!(saved(&mut world), saved(&mut fresh));
@@ -160,8 +148,7 @@ fn an_up_is_refused_as_long_as_the_down_before_it_cannot_be_executed() {
         world.up(tunnel);
         refused_down(&mut world, tunnel, &[Fate::RefusedBySystem]);
         world.tables.fates = [Fate::RefusedBySystem].into();
-        let up = FirewallAction::Open(Box::new(tunnel.clone()));
-        world.call(&up).expect_err("a down stands before it");
+        world.try_up(tunnel).expect_err("a down stands before it");
         world.call(&FirewallAction::Nothing).expect("the next call");
         assert!(world.is_forgotten());
         world.up(tunnel);
@@ -173,7 +160,7 @@ fn an_up_is_refused_as_long_as_the_down_before_it_cannot_be_executed() {
 fn a_down_that_is_reported_as_refused_and_is_done_all_the_same_has_gone_well() {
     with_each_tunnel(|mut world, tunnel| {
         // Without another tunnel there would be nothing to compare.
-        let other = self::tunnel(&strongswan("up-client", "other", 2, "10.1.0.0/24", "10.3.0.0/24"));
+        let other = other();
         world.up(&other);
         world.up(tunnel);
         world.tables.fates = [Fate::RefusedAfter].into();
@@ -188,12 +175,12 @@ fn a_down_that_is_reported_as_refused_and_is_done_all_the_same_has_gone_well() {
 #[test]
 fn a_down_whose_repair_is_refused_too_is_executed_by_the_next_call() {
     with_each_tunnel(|mut world, tunnel| {
-        let other = self::tunnel(&strongswan("up-client", "other", 2, "10.1.0.0/24", "10.3.0.0/24"));
+        let other = other();
         world.up(&other);
         world.up(tunnel);
         // The restore, the repair that takes its place, and the one that clears up behind it.
         world.tables.fates = [Fate::Refused, Fate::Refused, Fate::Refused].into();
-        let refused = world.call(&FirewallAction::Close(Box::new(tunnel.clone())));
+        let refused = world.try_down(tunnel);
         assert!(matches!(refused, Err(ApplyError::Owed(_))), "{refused:?}");
         world.tables.fates.clear();
         world.up(tunnel);

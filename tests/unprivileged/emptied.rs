@@ -1,11 +1,11 @@
 //! Chains that all tunnels need, emptied by somebody between two calls (`iptables -F CHAIN`).
 
+use pluto_updown::daemon::Tunnel;
+use pluto_updown::net::Family;
 use pluto_updown::netfilter::Backend;
-use pluto_updown::selector::Family;
-use pluto_updown::updown_env::Tunnel;
 
-use crate::support::emulator::Kind;
-use crate::support::world::{World, strongswan, tunnel};
+use crate::support::gateway::{in_family, twins};
+use crate::support::world::{World, strongswan};
 
 const CHAINS: [&str; 12] = [
     "INPUT",
@@ -23,78 +23,45 @@ const CHAINS: [&str; 12] = [
 ];
 
 /// A tunnel between networks that stays, and calls about each kind: in its bucket, in another one, and of two hosts.
-fn tunnels(family: Family) -> [Tunnel; 4] {
-    let networks = match family {
-        Family::Ipv4 => [
-            ["10.1.0.0/24", "10.2.0.0/24"],
-            ["10.1.0.0/24", "10.2.1.0/24"],
-            ["10.1.0.0/24", "10.77.0.0/24"],
-            ["192.0.2.1/32", "192.0.2.2/32"],
-        ],
-        Family::Ipv6 => [
-            ["2001:db8:1::/64", "2001:db8:2::/64"],
-            ["2001:db8:1::/64", "2001:db8:2:1::/64"],
-            ["2001:db8:1::/64", "2001:db8:77::/64"],
-            ["2001:db8::1/128", "2001:db8::2/128"],
-        ],
-    };
-    let names = [
-        ("up-client", "stays", 1),
-        ("up-client", "beside", 2),
-        ("up-client", "elsewhere", 3),
-        ("up-host", "hosts", 4),
-    ];
-    let mut networks = networks.into_iter();
-    names.map(|(verb, name, reqid)| {
-        let [near, far] = networks.next().expect("networks");
-        tunnel(&strongswan(verb, name, reqid, near, far))
-    })
-}
-
-/// Our chains, with the rules of each sorted.
-fn ours(world: &mut World, family: Family) -> Vec<String> {
-    let text = world.tables.book(family).table(Kind::Filter).save();
-    let mut lines: Vec<_> = text
-        .lines()
-        .filter(|line| line.contains("PLUTO"))
-        .map(str::to_owned)
-        .collect();
-    lines.sort();
-    lines
+fn stays_and_calls(family: Family) -> [Tunnel; 4] {
+    let up = |name, reqid, near, far| strongswan(name, reqid, &in_family(near, family), &in_family(far, family));
+    [
+        up("stays", 1, "10.1.0.0/24", "10.2.0.0/24"),
+        up("beside", 2, "10.1.0.0/24", "10.2.1.0/24"),
+        up("elsewhere", 3, "10.1.0.0/24", "10.77.0.0/24"),
+        up("hosts", 4, "192.0.2.1/32", "192.0.2.2/32").between_hosts(),
+    ]
+    .map(|call| call.tunnel())
 }
 
 fn gateway(backend: Backend, up: &[&Tunnel]) -> World {
-    let mut world = World::default();
-    world.tables.default = backend;
-    for tunnel in up {
-        world.up(tunnel);
-    }
+    let mut world = World::default().on(backend);
+    world.up_all(up.iter().copied());
     world
 }
 
 fn empty(world: &mut World, family: Family, chain: &str) {
     let text = format!("*filter\n-F {chain}\nCOMMIT\n");
-    world.tables.book(family).restore(&text).expect("an emptied chain");
+    world.book(family).restore(&text).expect("an emptied chain");
 }
 
 #[test]
 fn the_next_change_refills_a_chain_that_somebody_has_emptied() {
-    for backend in [Backend::Nft, Backend::Legacy] {
-        for family in Family::ALL {
-            let [stays, calls @ ..] = tunnels(family);
-            for call in &calls {
-                let one = ours(&mut gateway(backend, &[&stays]), family);
-                let two = ours(&mut gateway(backend, &[&stays, call]), family);
-                for chain in CHAINS {
-                    let what = format!("{backend}, {family}, {chain}, {}", call.connection);
-                    let mut world = gateway(backend, &[&stays]);
-                    empty(&mut world, family, chain);
-                    world.up(call);
-                    assert_eq!(ours(&mut world, family), two, "up, {what}");
-                    empty(&mut world, family, chain);
-                    world.down(call);
-                    assert_eq!(ours(&mut world, family), one, "down, {what}");
-                }
+    for (backend, family) in twins() {
+        let [stays, calls @ ..] = stays_and_calls(family);
+        let lines = |world: &mut World| world.book(family).sorted_lines();
+        for call in &calls {
+            let one = lines(&mut gateway(backend, &[&stays]));
+            let two = lines(&mut gateway(backend, &[&stays, call]));
+            for chain in CHAINS {
+                let what = format!("{backend}, {family}, {chain}, {}", call.connection);
+                let mut world = gateway(backend, &[&stays]);
+                empty(&mut world, family, chain);
+                world.up(call);
+                assert_eq!(lines(&mut world), two, "up, {what}");
+                empty(&mut world, family, chain);
+                world.down(call);
+                assert_eq!(lines(&mut world), one, "down, {what}");
             }
         }
     }
@@ -107,17 +74,11 @@ fn a_dispatcher_of_very_many_buckets_is_not_read() {
         let mut world = World::default();
         for number in 0..buckets {
             let far = format!("10.{}.{}.0/24", number / 4, number % 4 * 64);
-            world.up(&tunnel(&strongswan(
-                "up-client",
-                "far",
-                number + 1,
-                "10.1.0.0/24",
-                &far,
-            )));
+            world.up(&strongswan("far", number + 1, "10.1.0.0/24", &far).tunnel());
         }
         let before = world.tables.restores();
-        let last = strongswan("up-client", "last", 9999, "10.1.0.0/24", "10.0.1.0/24");
-        world.up(&tunnel(&last));
+        let last = strongswan("last", 9999, "10.1.0.0/24", "10.0.1.0/24");
+        world.up(&last.tunnel());
         assert_eq!(world.tables.restores(), before + 1);
         let text = world.tables.last_text.clone();
         let reads_one = text.lines().any(|line| line.starts_with("-C PLUTO-FI "));

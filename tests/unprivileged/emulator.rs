@@ -4,8 +4,10 @@
 //! 1.8.9, both backends; `strictness.rs` and `counters.rs` do it again each time.
 
 use crate::support::emulator::{Emulator, Kind, Mss, ParsedRule};
-use crate::support::packet::{AH, ConnectionState, From, Journey, Packet, To, Trace, Translation, Verdict};
-use crate::support::packet::{after_routing, journey, trace, trace_chain};
+use crate::support::packet::{
+    AH, ConnectionState, From, Journey, Packet, To, Trace, Translation, Verdict, after_routing, journey, trace,
+    trace_chain,
+};
 
 /// A text for `iptables-restore` made of these lines.
 fn text(lines: &str) -> String {

@@ -5,26 +5,24 @@ use std::fs;
 use std::path::Path;
 
 /// The order, lowest first. A file beside the folders stands for itself.
-const ORDER: [&str; 20] = [
+const ORDER: [&str; 18] = [
     "words",
-    "files",
-    "selector",
+    "sys",
+    "net",
     "logging",
-    "updown_env",
     "netfilter",
-    "rtnetlink",
-    "xfrm",
+    "netlink",
+    "daemon",
     "settings",
-    "plan",
-    "record",
-    "process",
-    "iptables",
+    "firewall",
+    "trace",
+    "state",
     "apply",
-    "preview",
-    "resolver",
+    "routing",
+    "dns",
     "cli",
-    "hook",
-    "operator",
+    "updown",
+    "commands",
     "lib",
 ];
 
@@ -146,19 +144,19 @@ fn every_folder_has_its_place_in_the_order_and_on_the_page() {
 #[test]
 fn a_backward_use_is_found_however_it_is_written() {
     for text in [
-        "use crate::plan::Path;",
-        "pub(crate) use crate::plan;",
-        "use crate::{selector::{Interface, Family}, plan::{Path, Way}};",
-        "fn f() -> crate::plan::Path {",
-        "    use crate::{\n        words,\n        plan,\n    };",
-        "/// See [`crate::plan`].",
+        "use crate::firewall::Path;",
+        "pub(crate) use crate::firewall;",
+        "use crate::{net::{Interface, Family}, firewall::{Path, Way}};",
+        "fn f() -> crate::firewall::Path {",
+        "    use crate::{\n        words,\n        firewall,\n    };",
+        "/// See [`crate::firewall`].",
         "use crate::colours;",
     ] {
         let found = backward("settings", "settings/mod.rs", text);
         assert_eq!(found.len(), 1, "{text}: {found:?}");
     }
     for text in [
-        "use crate::selector::{Interface, Family};",
+        "use crate::net::{Interface, Family};",
         "use crate::settings::Mss;",
         "use super::plan;",
     ] {

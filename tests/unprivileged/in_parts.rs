@@ -1,13 +1,11 @@
 //! `start` beside very many tunnels, which changes them in parts: nothing passes in between that passes neither before nor after.
 
+use pluto_updown::daemon::Tunnel;
+use pluto_updown::net::Family;
 use pluto_updown::netfilter::Backend;
-use pluto_updown::selector::Family;
-use pluto_updown::settings::Settings;
-use pluto_updown::updown_env::Tunnel;
 
-use crate::support::emulator::Kind;
-use crate::support::packet::{Packet, Verdict, trace};
-use crate::support::world::{Death, World, strongswan, tunnel};
+use crate::support::packet::{Packet, Verdict};
+use crate::support::world::{Fate, World, strongswan};
 
 /// So many that some parts are full.
 const TUNNELS: usize = 270;
@@ -49,22 +47,19 @@ fn one_of_many(number: usize) -> Tunnel {
     };
     let far = format!("10.{}.{}.0/24", 100 + number / 64, number % 64);
     let reqid = u32::try_from(number).expect("a small number") + 1;
-    tunnel(&strongswan("up-client", &name, reqid, "10.1.0.0/24", &far))
+    strongswan(&name, reqid, "10.1.0.0/24", &far).tunnel()
 }
 
 fn ends() -> [Tunnel; 3] {
     [
-        tunnel(&strongswan("up-client", "west", 9001, "10.3.0.0/24", "10.2.0.0/24")),
-        tunnel(&strongswan("up-client", "east", 9002, "10.2.0.0/24", "10.3.0.0/24")),
-        tunnel(&strongswan("up-client", "mixed", 9003, "10.1.0.0/24", "10.4.0.0/24")),
+        strongswan("west", 9001, "10.3.0.0/24", "10.2.0.0/24").tunnel(),
+        strongswan("east", 9002, "10.2.0.0/24", "10.3.0.0/24").tunnel(),
+        strongswan("mixed", 9003, "10.1.0.0/24", "10.4.0.0/24").tunnel(),
     ]
 }
 
 fn world(settings: &str) -> World {
-    let mut world = World {
-        settings: Settings::parse(settings).expect("good settings"),
-        ..World::default()
-    };
+    let mut world = World::with_file(settings);
     world.start().expect("a start");
     for tunnel in ends() {
         world.up(&tunnel);
@@ -76,11 +71,11 @@ fn world(settings: &str) -> World {
 }
 
 fn passes(world: &mut World, packet: &Packet) -> bool {
-    trace(world.tables.book(Family::Ipv4), packet).verdict == Verdict::Accept
+    world.verdict(Family::Ipv4, packet) == Verdict::Accept
 }
 
 fn is_dropped(world: &mut World, packet: &Packet) -> bool {
-    trace(world.tables.book(Family::Ipv4), packet).verdict == Verdict::Drop
+    world.verdict(Family::Ipv4, packet) == Verdict::Drop
 }
 
 fn from_west_to_east() -> Packet {
@@ -96,16 +91,9 @@ fn from_one_of_many(number: usize) -> Packet {
     packet.in_by_ipsec("eth0", reqid).out_by("eth1")
 }
 
-fn sorted(world: &mut World) -> Vec<String> {
-    let text = world.tables.book(Family::Ipv4).table(Kind::Filter).save();
-    let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
-    lines.sort();
-    lines
-}
-
 fn changed(settings: &str) -> World {
     let mut world = world(BEFORE);
-    world.settings = Settings::parse(settings).expect("good settings");
+    world.set_file(settings);
     world
 }
 
@@ -147,22 +135,29 @@ fn between_the_parts_nothing_passes_that_passes_neither_before_nor_after() {
                 .all(|((before, between), after)| [before, after].contains(&between))
         );
     }
-    assert_eq!(sorted(&mut world), sorted(&mut self::world(AFTER)));
+    assert_eq!(
+        world.book(Family::Ipv4).sorted_lines(),
+        self::world(AFTER).book(Family::Ipv4).sorted_lines()
+    );
 }
 
 #[test]
 fn a_start_that_dies_between_or_in_parts_is_completed_by_one_more() {
-    for death in [Death::Before, Death::After] {
+    for death in [Fate::KilledBefore, Fate::KilledAfter] {
         let mut world = changed(AFTER);
         let parts = world.start_parts();
         world.start_part(&parts[0]).expect("a part");
-        world.tables.death = Some(death);
+        world.tables.fates = [death].into();
         assert!(world.start_part(&parts[1]).is_err());
         for part in world.start_parts() {
             world.start_part(&part).expect("a part");
         }
         assert_as_set(&mut world);
-        assert_eq!(sorted(&mut world), sorted(&mut self::world(AFTER)), "{death:?}");
+        assert_eq!(
+            world.book(Family::Ipv4).sorted_lines(),
+            self::world(AFTER).book(Family::Ipv4).sorted_lines(),
+            "{death:?}"
+        );
     }
 }
 
@@ -173,10 +168,9 @@ fn a_part_takes_what_calls_in_between_have_made_of_its_tunnels() {
     // One goes, one comes, and one gets a twin that is allowed nothing.
     world.down(&one_of_many(1));
     world.up(&one_of_many(TUNNELS + 1));
-    world.settings =
-        Settings::parse(&format!("{AFTER}[[connection]]\nname = \"shut\"\nallow = \"none\"\n")).expect("good settings");
+    world.set_file(&format!("{AFTER}[[connection]]\nname = \"shut\"\nallow = \"none\"\n"));
     let far = "10.100.2.0/24";
-    world.up(&tunnel(&strongswan("up-client", "shut", 3, "10.1.0.0/24", far)));
+    world.up(&strongswan("shut", 3, "10.1.0.0/24", far).tunnel());
     for part in &parts {
         world.start_part(part).expect("a part");
         assert!(!passes(&mut world, &from_one_of_many(2)), "its twin is allowed nothing");
@@ -193,15 +187,11 @@ fn few_tunnels_and_those_of_iptables_legacy_change_at_once() {
         world.down(&one_of_many(number));
     }
     assert!(world.start_parts().is_empty());
-    let mut world = World {
-        settings: Settings::parse(BEFORE).expect("good settings"),
-        ..World::default()
-    };
-    world.tables.default = Backend::Legacy;
+    let mut world = World::with_file(BEFORE).on(Backend::Legacy);
     for number in 0..TUNNELS {
         world.up(&one_of_many(number));
     }
-    world.settings = Settings::parse(AFTER).expect("good settings");
+    world.set_file(AFTER);
     assert!(world.start_parts().is_empty());
 }
 
@@ -217,7 +207,7 @@ fn between_the_parts_esp_of_peers_passes_whether_the_gateway_begins_to_drop_all_
         let packet = Packet::between(&remote.to_string(), &local.to_string())
             .protocol(50)
             .in_by("eth0");
-        world.settings = Settings::parse(after).expect("good settings");
+        world.set_file(after);
         assert!(!is_dropped(&mut world, &packet));
         let parts = world.start_parts();
         assert!(parts.len() > 2, "{}", parts.len());

@@ -1,14 +1,15 @@
 //! Tunnels whose selectors overlap, on one interface: whichever came up last, the same chains stand in the same order, and what is restricted
 //! stays restricted.
 
-use pluto_updown::selector::Family;
-use pluto_updown::settings::Settings;
-use pluto_updown::updown_env::Tunnel;
+use pluto_updown::daemon::Tunnel;
+use pluto_updown::net::Family;
 
-use crate::support::emulator::Kind;
-use crate::support::packet::{Packet, Verdict, trace};
+use crate::support::binary::Call;
+use crate::support::emulator::{Contents, Kind};
+use crate::support::gateway::in_family;
+use crate::support::packet::{Packet, Verdict};
 use crate::support::random::Random;
-use crate::support::world::{World, libreswan, tunnel, with};
+use crate::support::world::{World, libreswan};
 
 const SETTINGS: &str = "
 [gateway]
@@ -28,7 +29,8 @@ name = \"hidden\"
 nat = \"10.1.0.1\"
 ";
 
-const V4: [[&str; 3]; 6] = [
+/// Names, near and far networks.
+const TUNNELS: [[&str; 3]; 6] = [
     ["site", "10.1.0.0/24", "10.9.0.0/24"],
     ["road", "10.1.0.0/24", "10.9.0.7/32"],
     ["pool", "10.1.0.0/24", "10.9.0.0/28"],
@@ -37,31 +39,15 @@ const V4: [[&str; 3]; 6] = [
     ["hidden", "10.1.0.0/24", "10.9.64.0/20"],
 ];
 
-const V6: [[&str; 3]; 6] = [
-    ["site", "2001:db8:1::/64", "2001:db8:9::/64"],
-    ["road", "2001:db8:1::/64", "2001:db8:9::7/128"],
-    ["pool", "2001:db8:1::/64", "2001:db8:9::/124"],
-    ["other", "2001:db8:1::/65", "2001:db8:9::/64"],
-    ["shut", "2001:db8:1::/64", "::/0"],
-    ["hidden", "2001:db8:1::/64", "2001:db8:a::/52"],
-];
-
-fn on_one_interface([name, near, far]: [&str; 3]) -> Tunnel {
-    let variables = libreswan("up-client", name, 16389, near, far);
-    let variables = with(
-        &variables,
-        "PLUTO_CLIENT_FAMILY",
-        if near.contains(':') { "ipv6" } else { "ipv4" },
-    );
-    let variables = with(&variables, "PLUTO_VIRT_INTERFACE", "ipsec1");
-    tunnel(&with(&variables, "PLUTO_XFRMI_ROUTE", "yes"))
-}
-
-fn world() -> World {
-    World {
-        settings: Settings::parse(SETTINGS).expect("good settings"),
-        ..World::default()
-    }
+/// These by one interface, in a family.
+fn by_one_interface(family: Family) -> [Tunnel; 6] {
+    TUNNELS.map(|[name, near, far]| {
+        libreswan(name, 16389, &in_family(near, family), &in_family(far, family))
+            .with("PLUTO_CLIENT_FAMILY", family.to_string())
+            .with("PLUTO_VIRT_INTERFACE", "ipsec1")
+            .with("PLUTO_XFRMI_ROUTE", "yes")
+            .tunnel()
+    })
 }
 
 /// Every order of so many things.
@@ -74,29 +60,14 @@ fn permutations(count: usize) -> Vec<Vec<usize>> {
     }
 }
 
-fn listing(world: &mut World, family: Family) -> String {
-    let book = world.tables.book(family);
-    let text = Kind::ALL.map(|kind| book.table(kind).save()).concat();
-    // Chains are listed in the order in which they were made.
-    let (mut chains, rules): (Vec<_>, Vec<_>) = text.lines().partition(|line| line.starts_with(':'));
-    chains.sort_unstable();
-    let mut rules: Vec<_> = rules
-        .into_iter()
-        .filter(|line| !line.starts_with('*') && *line != "COMMIT")
-        .collect();
-    // Of one chain they stay as they are.
-    rules.sort_by_key(|line| line.split(' ').nth(1));
-    [chains, rules].concat().join("\n")
-}
-
 /// What becomes of a new TCP connection that a peer begins.
 fn verdict(world: &mut World, family: Family, peer: u8, port: u16) -> Verdict {
-    let packet = match family {
-        Family::Ipv4 => Packet::between(&format!("10.9.0.{peer}"), "10.1.0.200"),
-        Family::Ipv6 => Packet::between(&format!("2001:db8:9::{peer:x}"), "2001:db8:1::200"),
-    };
-    let packet = packet.tcp(40000, port).in_by_ipsec("ipsec1", 16389).out_by("lan0");
-    trace(world.tables.book(family), &packet).verdict
+    let [from, to] = [&*format!("10.9.0.{peer}"), "10.1.0.200"].map(|address| in_family(address, family));
+    let packet = Packet::between(&from, &to)
+        .tcp(40000, port)
+        .in_by_ipsec("ipsec1", 16389)
+        .out_by("lan0");
+    world.verdict(family, &packet)
 }
 
 /// Each peer's narrowest tunnel that restricts decides.
@@ -115,17 +86,18 @@ fn assert_verdicts(world: &mut World, family: Family, what: &str) {
 
 #[test]
 fn whichever_came_up_last_the_same_rules_stand_in_the_same_order() {
-    for (family, tunnels) in [(Family::Ipv4, V4), (Family::Ipv6, V6)] {
-        let mut wanted: Option<String> = None;
+    for family in Family::ALL {
+        let tunnels = by_one_interface(family);
+        let mut wanted: Option<Contents> = None;
         for order in permutations(4) {
-            let mut world = world();
+            let mut world = World::with_file(SETTINGS);
             world.start().expect("a start");
             for index in &order {
-                world.up(&on_one_interface(tunnels[*index]));
+                world.up(&tunnels[*index]);
             }
             let mut stands = |world: &mut World, what: &str| {
                 let what = format!("{family}, {order:?}, {what}");
-                let standing = listing(world, family);
+                let standing = world.book(family).ordered();
                 assert_eq!(*wanted.get_or_insert_with(|| standing.clone()), standing, "{what}");
                 assert_verdicts(world, family, &what);
             };
@@ -134,12 +106,12 @@ fn whichever_came_up_last_the_same_rules_stand_in_the_same_order() {
             world.start().expect("a start");
             stands(&mut world, "start");
             for _ in 0..2 {
-                let first = on_one_interface(tunnels[order[0]]);
-                world.down(&first);
-                world.up(&first);
+                let first = &tunnels[order[0]];
+                world.down(first);
+                world.up(first);
                 stands(&mut world, "down and up");
             }
-            let book = world.tables.book(family);
+            let book = world.book(family);
             book.wipe();
             book.table_mut(Kind::Nat).wipe();
             world.restore().expect("a restore");
@@ -150,27 +122,28 @@ fn whichever_came_up_last_the_same_rules_stand_in_the_same_order() {
 
 #[test]
 fn every_rule_that_goes_missing_comes_back_to_its_place() {
-    let mut world = world();
-    for tunnel in V4 {
-        world.up(&on_one_interface(tunnel));
+    let mut world = World::with_file(SETTINGS);
+    for tunnel in by_one_interface(Family::Ipv4) {
+        world.up(&tunnel);
     }
-    let whole = listing(&mut world, Family::Ipv4);
-    let rules = world.tables.book(Family::Ipv4).table(Kind::Filter).save();
+    let whole = world.book(Family::Ipv4).ordered();
+    let rules = world.book(Family::Ipv4).table(Kind::Filter).save();
     for rule in rules.lines().filter_map(|line| line.strip_prefix("-A PLUTO-")) {
         let text = format!("*filter\n-D PLUTO-{rule}\nCOMMIT\n");
-        world.tables.book(Family::Ipv4).restore(&text).expect("a rule deleted");
+        world.book(Family::Ipv4).restore(&text).expect("a rule deleted");
         assert_ne!(world.restore().expect("a restore"), [], "{rule}");
-        assert_eq!(listing(&mut world, Family::Ipv4), whole, "{rule}");
+        assert_eq!(world.book(Family::Ipv4).ordered(), whole, "{rule}");
     }
 }
 
 #[test]
 fn what_allows_nothing_comes_before_all_that_it_covers() {
-    for (family, tunnels) in [(Family::Ipv4, V4), (Family::Ipv6, V6)] {
+    for family in Family::ALL {
+        let tunnels = by_one_interface(family);
         for order in [[0, 1, 2, 3, 4, 5], [4, 5, 0, 3, 2, 1]] {
-            let mut world = world();
+            let mut world = World::with_file(SETTINGS);
             for index in order {
-                world.up(&on_one_interface(tunnels[index]));
+                world.up(&tunnels[index]);
             }
             for (peer, port) in [(200, 22), (200, 443)] {
                 assert_eq!(verdict(&mut world, family, peer, port), Verdict::Drop, "{order:?}");
@@ -183,33 +156,26 @@ fn what_allows_nothing_comes_before_all_that_it_covers() {
 
 /// Tunnels of every kind, some with blocked pairs, some restricted: by policy, by interfaces, narrowed, translated.
 fn mixed() -> Vec<Tunnel> {
-    let plain = |name: &str, reqid, far| libreswan("up-client", name, reqid, "10.1.0.0/24", far);
-    let by = |variables: String, interface| with(&variables, "VTI_IFACE", interface);
-    let narrowed = |variables: String| {
-        let mine = with(&variables, "PLUTO_MY_PROTOCOL", "6");
-        with(&mine, "PLUTO_PEER_PROTOCOL", "6")
-    };
+    let plain = |name: &str, reqid, far| libreswan(name, reqid, "10.1.0.0/24", far);
     let calls = [
         plain("a", 16389, "10.9.0.0/24"),
-        narrowed(plain("shut-b", 16393, "10.9.0.0/24")),
-        by(plain("blocked-c", 16397, "10.9.0.0/16"), "vti1"),
-        by(plain("road-d", 16401, "10.9.0.5-10.9.0.9"), "vti2"),
-        by(narrowed(plain("pool-e", 16405, "0.0.0.0/0")), "vti1"),
+        plain("shut-b", 16393, "10.9.0.0/24").for_protocol("6"),
+        plain("blocked-c", 16397, "10.9.0.0/16").with("VTI_IFACE", "vti1"),
+        plain("road-d", 16401, "10.9.0.5-10.9.0.9").with("VTI_IFACE", "vti2"),
+        plain("pool-e", 16405, "0.0.0.0/0")
+            .for_protocol("6")
+            .with("VTI_IFACE", "vti1"),
         plain("blocked-f", 16409, "10.9.0.64-10.9.0.70"),
         plain("blocked-g", 16413, "10.9.0.64/26"),
-        with(
-            &plain("hidden-h", 16417, "10.9.0.0/25"),
-            "PLUTO_MY_CLIENT",
-            "10.1.0.1/32",
-        ),
+        plain("hidden-h", 16417, "10.9.0.0/25").with("PLUTO_MY_CLIENT", "10.1.0.1/32"),
         // Between the same networks, with one reqid: the rules that judge what they refuse are equal but for the ports.
         plain("list-i", 16421, "10.9.0.0/24"),
-        narrowed(plain("list-j", 16421, "10.9.0.0/24")),
+        plain("list-j", 16421, "10.9.0.0/24").for_protocol("6"),
         plain("list-k", 16421, "10.9.0.0/24"),
-        narrowed(plain("shut-l", 16425, "10.9.0.0/24")),
+        plain("shut-l", 16425, "10.9.0.0/24").for_protocol("6"),
         plain("shut-m", 16425, "10.9.0.0/24"),
     ];
-    calls.iter().map(|call| tunnel(call)).collect()
+    calls.iter().map(Call::tunnel).collect()
 }
 
 const MIXED: &str = "
@@ -244,10 +210,7 @@ fn tunnels_of_all_kinds_come_and_go_and_the_order_is_always_as_the_record_has_it
     let mut random = Random::seeded(1);
     let tunnels = mixed();
     for round in 0..60 {
-        let mut world = World {
-            settings: Settings::parse(MIXED).expect("good settings"),
-            ..World::default()
-        };
+        let mut world = World::with_file(MIXED);
         let mut done = Vec::new();
         for _ in 0..24 {
             let number = random.below(tunnels.len() + 1);

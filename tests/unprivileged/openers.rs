@@ -4,48 +4,13 @@
 use std::fs;
 
 use pluto_updown::apply::TunnelOutcome;
-use pluto_updown::netfilter::Backend;
-use pluto_updown::rtnetlink::XfrmInterface;
-use pluto_updown::selector::Family;
-use pluto_updown::settings::Settings;
-use pluto_updown::updown_env::{FirewallAction, HostAccess, Tunnel};
+use pluto_updown::daemon::{HostAccess, Tunnel};
+use pluto_updown::net::Family;
+use pluto_updown::netlink::XfrmInterface;
 
-use super::what_may_flow::words::in_ipv6;
-use crate::support::emulator::Kind;
-use crate::support::packet::{Packet, Verdict, trace};
-use crate::support::world::{Fate, World, strongswan, tunnel, with};
-
-/// A gateway on a backend, whose tunnels have packets of a family.
-pub(crate) struct Gateway {
-    pub(crate) world: World,
-    pub(crate) family: Family,
-}
-
-/// What is told in IPv4, in a family.
-pub(crate) fn told(text: &str, family: Family) -> String {
-    match family {
-        Family::Ipv4 => text.to_owned(),
-        Family::Ipv6 => in_ipv6(text),
-    }
-}
-
-fn file(text: &str, family: Family) -> Settings {
-    Settings::parse(&told(text, family)).expect("good settings")
-}
-
-/// One on each backend, with tunnels of each family.
-pub(crate) fn gateways(settings: &str) -> impl Iterator<Item = Gateway> + '_ {
-    let backends = [Backend::Nft, Backend::Legacy].into_iter();
-    let kinds = backends.flat_map(|backend| Family::ALL.map(|family| (backend, family)));
-    kinds.map(move |(backend, family)| {
-        let mut world = World {
-            settings: file(settings, family),
-            ..World::default()
-        };
-        world.tables.default = backend;
-        Gateway { world, family }
-    })
-}
+use crate::support::gateway::{Gateway, gateways};
+use crate::support::packet::{Packet, Verdict};
+use crate::support::world::{Fate, World, strongswan};
 
 const GUEST_AND_STAFF: &str = "
 [tunnel]
@@ -63,100 +28,61 @@ allow = [\"tcp/22\"]
 ";
 
 impl Gateway {
-    pub(crate) fn networks(&self) -> [String; 2] {
-        ["10.1.0.0/24", "10.2.0.0/24"].map(|network| told(network, self.family))
-    }
-
     /// What charon says of a child `net` that a peer has up by an association with this number.
     fn net(&self, peer: &str, number: u32) -> Tunnel {
         let [near, far] = self.networks();
-        let call = strongswan("up-client", "net", 1, &near, &far);
-        tunnel(&with(
-            &with(&call, "PLUTO_PEER_ID", peer),
-            "PLUTO_UNIQUEID",
-            &number.to_string(),
-        ))
+        strongswan("net", 1, &near, &far).of_peer(peer, number).tunnel()
     }
 
     /// The same of a peer at this address that compresses, or not, with a child to everywhere.
     fn everywhere(&self, peer: &str, number: u32, compresses: bool) -> Tunnel {
         let [near, _] = self.networks();
-        let ours = told("192.0.2.1", self.family);
-        let far = told("0.0.0.0/0", self.family);
-        let call = strongswan("up-client", "net", 1, &near, &far);
-        let call = with(&with(&call, "PLUTO_ME", &ours), "PLUTO_PEER", &told(peer, self.family));
-        let call = with(
-            &with(&call, "PLUTO_PEER_ID", peer),
-            "PLUTO_UNIQUEID",
-            &number.to_string(),
-        );
-        tunnel(&match compresses {
-            true => with(&call, "PLUTO_IPCOMP", "1"),
-            false => call,
-        })
+        let call = strongswan("net", 1, &near, &self.say("0.0.0.0/0"))
+            .with("PLUTO_ME", self.say("192.0.2.1"))
+            .with("PLUTO_PEER", self.say(peer))
+            .of_peer(peer, number);
+        match compresses {
+            true => call.with("PLUTO_IPCOMP", "1").tunnel(),
+            false => call.tunnel(),
+        }
     }
 
     /// What becomes of IP in IP out of the tunnel from a peer, which was not worth compressing.
     fn uncompressed_verdict(&mut self, peer: &str) -> Verdict {
-        let [from, to] = [peer, "192.0.2.1"].map(|address| told(address, self.family));
+        let [from, to] = [peer, "192.0.2.1"].map(|address| self.say(address));
         let protocol = match self.family {
             Family::Ipv4 => 4,
             Family::Ipv6 => 41,
         };
-        let packet = Packet::between(&from, &to).protocol(protocol).in_by_ipsec("eth0", 1);
-        trace(self.world.tables.book(self.family), &packet).verdict
+        let packet = Packet::between(&from, &to).protocol(protocol);
+        self.verdict(&packet.in_by_ipsec("eth0", 1))
     }
 
     /// The same of a road warrior without a virtual address.
     fn road(&self, peer: &str, number: u32, reqid: u32, host: u8) -> Tunnel {
-        let [address, network] = ["", "/32"].map(|end| told(&format!("203.0.113.{host}{end}"), self.family));
-        let call = strongswan("up-client", "road", reqid, &self.networks()[0], &network);
-        let call = with(
-            &with(&call, "PLUTO_PEER_ID", peer),
-            "PLUTO_UNIQUEID",
-            &number.to_string(),
-        );
-        tunnel(&with(&call, "PLUTO_PEER", &address))
+        let [address, network] = ["", "/32"].map(|end| self.say(&format!("203.0.113.{host}{end}")));
+        let call = strongswan("road", reqid, &self.networks()[0], &network);
+        call.of_peer(peer, number).with("PLUTO_PEER", address).tunnel()
     }
 
     /// What becomes of a new connection out of a tunnel to this port behind us.
-    fn verdict(&mut self, reqid: u32, from: &str, port: u16) -> Verdict {
-        let [from, to] = [from, "10.1.0.9"].map(|address| told(address, self.family));
+    fn verdict_from(&mut self, reqid: u32, from: &str, port: u16) -> Verdict {
+        let [from, to] = [from, "10.1.0.9"].map(|address| self.say(address));
         let packet = Packet::between(&from, &to).tcp(40000, port);
-        let packet = packet.in_by_ipsec("eth0", reqid).out_by("lan0");
-        trace(self.world.tables.book(self.family), &packet).verdict
+        self.verdict(&packet.in_by_ipsec("eth0", reqid).out_by("lan0"))
     }
 
     fn net_verdict(&mut self, port: u16) -> Verdict {
-        self.verdict(1, "10.2.0.7", port)
+        self.verdict_from(1, "10.2.0.7", port)
     }
 
     fn road_verdict(&mut self, reqid: u32, host: u8) -> Verdict {
-        self.verdict(reqid, &format!("203.0.113.{host}"), 80)
-    }
-
-    fn up(&mut self, openers: &[Tunnel]) {
-        for opener in openers {
-            self.world.up(opener);
-        }
-    }
-
-    fn everything(&mut self) -> String {
-        let book = self.world.tables.book(self.family);
-        Kind::ALL.map(|kind| book.table(kind).save()).concat()
-    }
-
-    fn filter(&mut self) -> String {
-        self.world.tables.book(self.family).table(Kind::Filter).save()
-    }
-
-    pub(crate) fn set(&mut self, settings: &str) {
-        self.world.settings = file(settings, self.family);
+        self.verdict_from(reqid, &format!("203.0.113.{host}"), 80)
     }
 
     fn assert_nothing_is_left(&mut self) {
-        assert!(self.world.is_forgotten());
-        let filter = self.filter();
+        assert!(self.is_forgotten());
+        let filter = self.book().save();
         assert!(!filter.contains("PLUTO"), "{filter}");
     }
 }
@@ -166,17 +92,17 @@ fn what_all_openers_are_allowed_counts_and_what_the_others_are_when_one_leaves()
     for ups in [["guest", "anna@staff"], ["anna@staff", "guest"]] {
         for mut gateway in gateways(GUEST_AND_STAFF) {
             let openers = ups.map(|peer| gateway.net(peer, u32::try_from(peer.len()).expect("small")));
-            gateway.up(&openers);
+            gateway.up_all(&openers);
             assert_eq!(gateway.net_verdict(80), Verdict::Drop, "{ups:?}");
-            gateway.world.start().expect("a start");
+            gateway.start().expect("a start");
             assert_eq!(gateway.net_verdict(80), Verdict::Drop, "{ups:?}");
             // Without what the first one has, the second one's own counts, and `start` changes nothing of it.
-            assert_eq!(gateway.world.down(&openers[0]), TunnelOutcome::StillNeeded(1));
+            assert_eq!(gateway.down(&openers[0]), TunnelOutcome::StillNeeded(1));
             let alone = [Verdict::Drop, Verdict::Accept][usize::from(ups[1] == "anna@staff")];
             assert_eq!(gateway.net_verdict(80), alone, "{ups:?}");
-            assert!(gateway.world.start().expect("a start").changed.is_empty());
+            assert!(gateway.start().expect("a start").changed.is_empty());
             assert_eq!(gateway.net_verdict(80), alone, "{ups:?}");
-            assert_eq!(gateway.world.down(&openers[1]), TunnelOutcome::Closed);
+            assert_eq!(gateway.down(&openers[1]), TunnelOutcome::Closed);
             gateway.assert_nothing_is_left();
         }
     }
@@ -186,19 +112,19 @@ fn what_all_openers_are_allowed_counts_and_what_the_others_are_when_one_leaves()
 fn openers_with_different_services_are_allowed_those_of_both() {
     for mut gateway in gateways(GUEST_AND_STAFF) {
         let [web, ssh] = [("eve@web", 1), ("eve@ssh", 2)].map(|(peer, number)| gateway.net(peer, number));
-        gateway.world.up(&web);
+        gateway.up(&web);
         assert_eq!(gateway.net_verdict(80), Verdict::Accept);
-        gateway.world.up(&ssh);
+        gateway.up(&ssh);
         assert_eq!(
             [80, 22].map(|port| gateway.net_verdict(port)),
             [Verdict::Drop, Verdict::Drop]
         );
-        gateway.world.down(&web);
+        gateway.down(&web);
         assert_eq!(
             [80, 22].map(|port| gateway.net_verdict(port)),
             [Verdict::Drop, Verdict::Accept]
         );
-        gateway.world.down(&ssh);
+        gateway.down(&ssh);
         gateway.assert_nothing_is_left();
     }
 }
@@ -223,20 +149,20 @@ fn what_a_peer_did_not_compress_passes_as_long_as_that_peer_has_the_tunnel_up() 
             let mut are_up: Vec<&Tunnel> = Vec::new();
             for (wanted, verdicts) in stages {
                 for gone in are_up.iter().filter(|tunnel| !wanted.contains(tunnel)) {
-                    gateway.world.down(gone);
+                    gateway.down(gone);
                 }
                 for come in wanted.iter().filter(|tunnel| !are_up.contains(tunnel)) {
-                    gateway.world.up(come);
+                    gateway.up(come);
                 }
                 are_up = wanted.to_vec();
                 let found = peers.map(|peer| gateway.uncompressed_verdict(peer));
                 assert_eq!(found, verdicts, "{allow}");
-                gateway.world.start().expect("a start");
+                gateway.start().expect("a start");
                 let found = peers.map(|peer| gateway.uncompressed_verdict(peer));
                 assert_eq!(found, verdicts, "{allow}, after a start");
             }
             for gone in are_up {
-                gateway.world.down(gone);
+                gateway.down(gone);
             }
             gateway.assert_nothing_is_left();
         }
@@ -249,19 +175,19 @@ fn an_association_that_was_rekeyed_is_known_by_its_peer() {
         // The number 1 is 2 by now, and nobody has said so.
         let [anna, rekeyed, guest] =
             [("anna@staff", 1), ("anna@staff", 2), ("guest", 3)].map(|(peer, number)| gateway.net(peer, number));
-        gateway.world.up(&anna);
-        gateway.world.up(&guest);
-        assert_eq!(gateway.world.down(&rekeyed), TunnelOutcome::StillNeeded(1));
+        gateway.up(&anna);
+        gateway.up(&guest);
+        assert_eq!(gateway.down(&rekeyed), TunnelOutcome::StillNeeded(1));
         assert_eq!(gateway.net_verdict(80), Verdict::Drop);
-        assert_eq!(gateway.world.down(&guest), TunnelOutcome::Closed);
+        assert_eq!(gateway.down(&guest), TunnelOutcome::Closed);
         gateway.assert_nothing_is_left();
         // The same peer twice, and the first association is rekeyed.
         let again = gateway.net("anna@staff", 3);
-        gateway.world.up(&anna);
-        gateway.world.up(&again);
-        assert_eq!(gateway.world.down(&rekeyed), TunnelOutcome::StillNeeded(1));
+        gateway.up(&anna);
+        gateway.up(&again);
+        assert_eq!(gateway.down(&rekeyed), TunnelOutcome::StillNeeded(1));
         assert_eq!(gateway.net_verdict(80), Verdict::Accept);
-        assert_eq!(gateway.world.down(&again), TunnelOutcome::Closed);
+        assert_eq!(gateway.down(&again), TunnelOutcome::Closed);
         gateway.assert_nothing_is_left();
     }
 }
@@ -273,26 +199,26 @@ fn of_one_peers_ups_the_one_goes_that_leaves_the_least_open() {
     for files in [[OPEN, CLOSED], [CLOSED, OPEN]] {
         for mut gateway in gateways("") {
             for (number, file) in (1..).zip(files) {
-                gateway.set(file);
+                gateway.set_file(file);
                 let opener = gateway.net("anna", number);
-                gateway.world.up(&opener);
+                gateway.up(&opener);
             }
             let unknown = gateway.net("anna", 9);
-            assert_eq!(gateway.world.down(&unknown), TunnelOutcome::StillNeeded(1));
+            assert_eq!(gateway.down(&unknown), TunnelOutcome::StillNeeded(1));
             assert_eq!(gateway.net_verdict(80), Verdict::Drop, "{files:?}");
-            assert_eq!(gateway.world.down(&unknown), TunnelOutcome::Closed);
+            assert_eq!(gateway.down(&unknown), TunnelOutcome::Closed);
             gateway.assert_nothing_is_left();
         }
     }
     // Two that cannot be compared: neither is left alone.
     for mut gateway in gateways("") {
         for (number, service) in [(1, "tcp/80"), (2, "tcp/22")] {
-            gateway.set(&format!("[tunnel]\nnat = \"leave\"\nallow = [\"{service}\"]\n"));
+            gateway.set_file(&format!("[tunnel]\nnat = \"leave\"\nallow = [\"{service}\"]\n"));
             let opener = gateway.net("anna", number);
-            gateway.world.up(&opener);
+            gateway.up(&opener);
         }
         let unknown = gateway.net("anna", 9);
-        gateway.world.down(&unknown);
+        gateway.down(&unknown);
         assert_eq!(
             [80, 22].map(|port| gateway.net_verdict(port)),
             [Verdict::Drop, Verdict::Drop]
@@ -304,15 +230,15 @@ fn of_one_peers_ups_the_one_goes_that_leaves_the_least_open() {
 fn a_down_whose_up_is_not_recorded_closes_nothing() {
     for mut gateway in gateways(GUEST_AND_STAFF) {
         let anna = gateway.net("anna@staff", 1);
-        gateway.world.up(&anna);
-        let before = gateway.filter();
+        gateway.up(&anna);
+        let before = gateway.book().save();
         let other_reqid = |opener: &Tunnel| {
             let [near, far] = gateway.networks();
-            let call = strongswan("up-client", "net", 2, &near, &far);
+            let call = strongswan("net", 2, &near, &far);
             Tunnel {
                 remote_id: opener.remote_id.clone(),
                 unique_id: opener.unique_id,
-                ..tunnel(&call)
+                ..call.tunnel()
             }
         };
         // Another peer's, whose up failed; with a number of its own for the selectors, also of the same association.
@@ -323,14 +249,10 @@ fn a_down_whose_up_is_not_recorded_closes_nothing() {
             other_reqid(&anna),
         ];
         for stranger in strangers {
-            assert_eq!(
-                gateway.world.down(&stranger),
-                TunnelOutcome::NothingThere,
-                "{stranger:?}"
-            );
-            assert_eq!(gateway.filter(), before);
+            assert_eq!(gateway.down(&stranger), TunnelOutcome::NothingThere, "{stranger:?}");
+            assert_eq!(gateway.book().save(), before);
         }
-        assert_eq!(gateway.world.down(&anna), TunnelOutcome::Closed);
+        assert_eq!(gateway.down(&anna), TunnelOutcome::Closed);
         gateway.assert_nothing_is_left();
     }
 }
@@ -339,19 +261,17 @@ fn a_down_whose_up_is_not_recorded_closes_nothing() {
 fn a_tunnel_that_got_another_reqid_when_its_peer_moved_is_known_by_the_association() {
     for mut gateway in gateways("") {
         let anna = gateway.net("anna@staff", 1);
-        gateway.world.up(&anna);
+        gateway.up(&anna);
         let [near, far] = gateway.networks();
         // It has a selector beside this one that is the peer's own address.
-        let call = with(
-            &strongswan("down-client", "net", 2, &near, &far),
-            "PLUTO_PEER",
-            "198.51.100.77",
-        );
+        let call = strongswan("net", 2, &near, &far)
+            .saying("down-client")
+            .with("PLUTO_PEER", "198.51.100.77");
         assert_eq!(
-            gateway.world.down(&tunnel(&with(&call, "PLUTO_UNIQUEID", "7"))),
+            gateway.down(&call.clone().with("PLUTO_UNIQUEID", "7").tunnel()),
             TunnelOutcome::NothingThere
         );
-        assert_eq!(gateway.world.down(&tunnel(&call)), TunnelOutcome::Closed);
+        assert_eq!(gateway.down(&call.tunnel()), TunnelOutcome::Closed);
         gateway.assert_nothing_is_left();
     }
 }
@@ -361,11 +281,11 @@ fn a_peer_that_moved_is_closed_by_its_association_or_its_identity() {
     for mut gateway in gateways("") {
         for number in [1, 9] {
             let anna = gateway.road("anna", 1, 1, 5);
-            gateway.world.up(&anna);
+            gateway.up(&anna);
             let stranger = gateway.road("eve", 9, 2, 7);
-            assert_eq!(gateway.world.down(&stranger), TunnelOutcome::NothingThere);
+            assert_eq!(gateway.down(&stranger), TunnelOutcome::NothingThere);
             let moved = gateway.road("anna", number, 2, 7);
-            assert_eq!(gateway.world.down(&moved), TunnelOutcome::Closed);
+            assert_eq!(gateway.down(&moved), TunnelOutcome::Closed);
             gateway.assert_nothing_is_left();
         }
     }
@@ -376,28 +296,28 @@ fn the_down_of_a_peer_that_moved_to_where_another_is_leaves_the_other_up() {
     for second in ["anna", "eve"] {
         for mut gateway in gateways("") {
             let anna = gateway.road("anna", 1, 1, 5);
-            gateway.world.up(&anna);
+            gateway.up(&anna);
             // Anna moves to behind the NAT of the second one: both have its address and reqid 2 then.
             let live = gateway.road(second, 2, 2, 7);
-            gateway.world.up(&live);
+            gateway.up(&live);
             let moved = gateway.road("anna", 1, 2, 7);
-            assert_eq!(gateway.world.down(&moved), TunnelOutcome::Closed);
+            assert_eq!(gateway.down(&moved), TunnelOutcome::Closed);
             assert_eq!(gateway.road_verdict(1, 5), Verdict::Policy);
             assert_eq!(gateway.road_verdict(2, 7), Verdict::Accept);
-            assert_eq!(gateway.world.down(&live), TunnelOutcome::Closed);
+            assert_eq!(gateway.down(&live), TunnelOutcome::Closed);
             gateway.assert_nothing_is_left();
         }
     }
     // The same when the association was rekeyed on the way: the identity tells.
     for mut gateway in gateways("") {
         let anna = gateway.road("anna", 1, 1, 5);
-        gateway.world.up(&anna);
+        gateway.up(&anna);
         let live = gateway.road("eve", 2, 2, 7);
-        gateway.world.up(&live);
+        gateway.up(&live);
         let moved = gateway.road("anna", 9, 2, 7);
-        assert_eq!(gateway.world.down(&moved), TunnelOutcome::Closed);
+        assert_eq!(gateway.down(&moved), TunnelOutcome::Closed);
         assert_eq!(gateway.road_verdict(2, 7), Verdict::Accept);
-        gateway.world.down(&live);
+        gateway.down(&live);
         gateway.assert_nothing_is_left();
     }
 }
@@ -406,9 +326,9 @@ fn the_down_of_a_peer_that_moved_to_where_another_is_leaves_the_other_up() {
 fn of_a_peers_several_tunnels_none_is_closed_for_one_that_moved_and_is_unknown() {
     for mut gateway in gateways("") {
         let phones = [gateway.road("anna", 1, 1, 5), gateway.road("anna", 2, 2, 6)];
-        gateway.up(&phones);
+        gateway.up_all(&phones);
         let moved = gateway.road("anna", 9, 3, 7);
-        assert_eq!(gateway.world.down(&moved), TunnelOutcome::NothingThere);
+        assert_eq!(gateway.down(&moved), TunnelOutcome::NothingThere);
         assert_eq!(
             [gateway.road_verdict(1, 5), gateway.road_verdict(2, 6)],
             [Verdict::Accept, Verdict::Accept]
@@ -421,12 +341,12 @@ fn the_index_of_moving_tunnels_follows_who_has_them_up() {
     for mut gateway in gateways("") {
         // Two behind one NAT; the first leaves, the second moves and leaves.
         let [anna, eve] = [gateway.road("anna", 1, 1, 5), gateway.road("eve", 2, 1, 5)];
-        gateway.world.up(&anna);
-        gateway.world.up(&eve);
-        assert_eq!(gateway.world.down(&anna), TunnelOutcome::StillNeeded(1));
+        gateway.up(&anna);
+        gateway.up(&eve);
+        assert_eq!(gateway.down(&anna), TunnelOutcome::StillNeeded(1));
         let [moved_anna, moved_eve] = [gateway.road("anna", 1, 2, 7), gateway.road("eve", 2, 2, 7)];
-        assert_eq!(gateway.world.down(&moved_anna), TunnelOutcome::NothingThere);
-        assert_eq!(gateway.world.down(&moved_eve), TunnelOutcome::Closed);
+        assert_eq!(gateway.down(&moved_anna), TunnelOutcome::NothingThere);
+        assert_eq!(gateway.down(&moved_eve), TunnelOutcome::Closed);
         gateway.assert_nothing_is_left();
     }
 }
@@ -434,27 +354,27 @@ fn the_index_of_moving_tunnels_follows_who_has_them_up() {
 #[test]
 fn the_esp_of_each_peer_is_let_in_as_long_as_it_has_the_tunnel_up() {
     for mut gateway in gateways("[gateway]\nesp = \"negotiated\"\n[tunnel]\nnat = \"leave\"\n") {
-        gateway.world.start().expect("a start");
+        gateway.start().expect("a start");
         let hosts = ["198.51.100.7", "198.51.100.8", "2001:db8:7::7", "2001:db8:7::8"];
         let openers = hosts.map(|host| Tunnel {
             remote_host: host.parse().ok(),
             ..gateway.net(host, host.bytes().map(u32::from).sum())
         });
-        gateway.up(&openers);
+        gateway.up_all(&openers);
         let open = |gateway: &mut Gateway| {
-            let lines = Family::ALL.map(|family| gateway.world.tables.book(family).table(Kind::Filter).save());
+            let lines = Family::ALL.map(|family| gateway.world.book(family).save());
             let is_open = |host: &str| lines.iter().any(|lines| lines.contains(&format!("-s {host}/")));
             hosts.map(is_open)
         };
         assert_eq!(open(&mut gateway), [true; 4]);
-        assert!(gateway.world.start().expect("a start").changed.is_empty());
+        assert!(gateway.start().expect("a start").changed.is_empty());
         for gone in 0..hosts.len() {
-            gateway.world.down(&openers[gone]);
+            gateway.down(&openers[gone]);
             let expected = std::array::from_fn(|host| host > gone);
             assert_eq!(open(&mut gateway), expected, "{}", hosts[gone]);
         }
-        gateway.world.stop().expect("a stop");
-        assert!(gateway.world.is_forgotten());
+        gateway.stop().expect("a stop");
+        assert!(gateway.is_forgotten());
     }
 }
 
@@ -466,12 +386,12 @@ fn a_gateway_is_reached_only_if_all_openers_asked_for_it() {
             ..opener
         };
         let [anna, eve] = [asked(gateway.net("anna", 1)), gateway.net("eve", 2)];
-        gateway.world.up(&anna);
-        let reached = gateway.filter();
-        gateway.world.up(&eve);
-        assert_ne!(gateway.filter(), reached);
-        gateway.world.down(&eve);
-        assert_eq!(gateway.filter(), reached);
+        gateway.up(&anna);
+        let reached = gateway.book().save();
+        gateway.up(&eve);
+        assert_ne!(gateway.book().save(), reached);
+        gateway.down(&eve);
+        assert_eq!(gateway.book().save(), reached);
     }
 }
 
@@ -479,13 +399,13 @@ fn a_gateway_is_reached_only_if_all_openers_asked_for_it() {
 fn a_changed_file_is_applied_to_each_opener() {
     for mut gateway in gateways("[tunnel]\nnat = \"leave\"\n") {
         let [anna, guest] = [gateway.net("anna@staff", 1), gateway.net("guest", 2)];
-        gateway.world.up(&guest);
-        gateway.world.up(&anna);
+        gateway.up(&guest);
+        gateway.up(&anna);
         assert_eq!(gateway.net_verdict(80), Verdict::Accept);
-        gateway.set(GUEST_AND_STAFF);
-        gateway.world.start().expect("a start");
+        gateway.set_file(GUEST_AND_STAFF);
+        gateway.start().expect("a start");
         assert_eq!(gateway.net_verdict(80), Verdict::Drop);
-        gateway.world.down(&guest);
+        gateway.down(&guest);
         assert_eq!(gateway.net_verdict(80), Verdict::Accept);
     }
 }
@@ -504,11 +424,11 @@ nat = \"masquerade\"
 ";
     for mut gateway in gateways(SETTINGS) {
         let [guest, odd] = [gateway.net("guest", 1), gateway.net("odd", 2)];
-        gateway.world.up(&guest);
-        gateway.world.up(&odd);
-        assert_eq!(gateway.world.down(&guest), TunnelOutcome::StillNeeded(1));
+        gateway.up(&guest);
+        gateway.up(&odd);
+        assert_eq!(gateway.down(&guest), TunnelOutcome::StillNeeded(1));
         assert_eq!(gateway.net_verdict(80), Verdict::Drop);
-        assert_eq!(gateway.world.down(&odd), TunnelOutcome::Closed);
+        assert_eq!(gateway.down(&odd), TunnelOutcome::Closed);
         gateway.assert_nothing_is_left();
     }
 }
@@ -526,21 +446,21 @@ fn whoever_runs_the_machine_is_told_once_where_openers_conflict() {
         ),
     ] {
         for mut gateway in gateways(&format!("[[connection]]\npeer-id = \"anna\"\n{keys}\n")) {
-            let book = gateway.world.tables.book(gateway.family);
+            let book = gateway.book();
             book.restore("*filter\n:vpn-in - [0:0]\nCOMMIT\n")
                 .expect("a chain of the administrator's");
             for (number, peer) in (1..).zip(["anna", "eve", "eve", "anna"]) {
                 let opener = gateway.net(peer, number);
-                gateway.world.up(&opener);
+                gateway.up(&opener);
             }
-            assert_eq!(gateway.world.notes, [format!("{START}{expected}")]);
+            assert_eq!(gateway.notes, [format!("{START}{expected}")]);
         }
     }
 }
 
 /// Takes from the records what an older version did not write.
 fn age(gateway: &Gateway) {
-    let state = gateway.world.folder.path().join("state");
+    let state = gateway.folder.path().join("state");
     let mut folders = vec![state];
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).expect("a folder") {
@@ -561,19 +481,19 @@ fn age(gateway: &Gateway) {
 fn the_ups_that_an_older_version_counted_are_closed_by_as_many_downs() {
     for mut gateway in gateways(GUEST_AND_STAFF) {
         let [guest, anna] = [gateway.net("guest", 1), gateway.net("anna@staff", 2)];
-        gateway.world.up(&guest);
-        gateway.world.up(&anna);
+        gateway.up(&guest);
+        gateway.up(&anna);
         age(&gateway);
         let eve = gateway.net("eve@web", 3);
-        assert_eq!(gateway.world.up(&eve), TunnelOutcome::AlreadyOpen(3));
+        assert_eq!(gateway.up(&eve), TunnelOutcome::AlreadyOpen(3));
         assert_eq!(gateway.net_verdict(80), Verdict::Drop);
-        assert_eq!(gateway.world.down(&guest), TunnelOutcome::StillNeeded(2));
-        assert_eq!(gateway.world.down(&eve), TunnelOutcome::StillNeeded(1));
-        assert_eq!(gateway.world.down(&anna), TunnelOutcome::Closed);
+        assert_eq!(gateway.down(&guest), TunnelOutcome::StillNeeded(2));
+        assert_eq!(gateway.down(&eve), TunnelOutcome::StillNeeded(1));
+        assert_eq!(gateway.down(&anna), TunnelOutcome::Closed);
         gateway.assert_nothing_is_left();
-        gateway.world.up(&guest);
+        gateway.up(&guest);
         age(&gateway);
-        assert_eq!(gateway.world.down(&anna), TunnelOutcome::Closed);
+        assert_eq!(gateway.down(&anna), TunnelOutcome::Closed);
         gateway.assert_nothing_is_left();
     }
 }
@@ -582,17 +502,12 @@ fn the_ups_that_an_older_version_counted_are_closed_by_as_many_downs() {
 fn an_up_that_is_refused_leaves_the_openers_as_they_were() {
     for mut gateway in gateways(GUEST_AND_STAFF) {
         let [guest, anna] = [gateway.net("guest", 1), gateway.net("anna@staff", 2)];
-        gateway.world.up(&anna);
-        gateway.world.tables.fates = [Fate::RefusedBySystem].into();
-        assert!(
-            gateway
-                .world
-                .call(&FirewallAction::Open(Box::new(guest.clone())))
-                .is_err()
-        );
-        assert_eq!(gateway.world.down(&guest), TunnelOutcome::NothingThere);
+        gateway.up(&anna);
+        gateway.tables.fates = [Fate::RefusedBySystem].into();
+        assert!(gateway.try_up(&guest).is_err());
+        assert_eq!(gateway.down(&guest), TunnelOutcome::NothingThere);
         assert_eq!(gateway.net_verdict(80), Verdict::Accept);
-        assert_eq!(gateway.world.down(&anna), TunnelOutcome::Closed);
+        assert_eq!(gateway.down(&anna), TunnelOutcome::Closed);
         gateway.assert_nothing_is_left();
     }
 }
@@ -615,13 +530,13 @@ peer-id = \"guest\"
 allow = \"none\"
 ";
     for mut gateway in gateways(SETTINGS) {
-        gateway.world.interfaces = vec![XfrmInterface {
+        gateway.interfaces = vec![XfrmInterface {
             interface: "xfrm7".parse().expect("an interface"),
             if_id: 7,
         }];
-        gateway.world.connected = lan().expect("networks");
-        gateway.world.ask_connected = Some(lan);
-        let inside = told("10.1.0.1", gateway.family);
+        gateway.connected = lan().expect("networks");
+        gateway.ask_connected = Some(lan);
+        let inside = gateway.say("10.1.0.1");
         for if_id in [None, Some(7)] {
             let of = |peer: &str, number| Tunnel {
                 if_id_out: if_id,
@@ -629,17 +544,17 @@ allow = \"none\"
                 ..gateway.net(peer, number)
             };
             let [anna, guest] = [of("anna", 1), of("guest", 2)];
-            gateway.world.up(&anna);
-            let alone = gateway.everything();
+            gateway.up(&anna);
+            let alone = gateway.book().save_all();
             for ups in [[&guest, &anna], [&anna, &guest]] {
-                gateway.world.down(&anna);
-                gateway.world.up(ups[0]);
-                gateway.world.up(ups[1]);
-                assert_ne!(gateway.everything(), alone);
-                assert_eq!(gateway.world.down(&guest), TunnelOutcome::StillNeeded(1));
-                assert_eq!(gateway.everything(), alone, "{if_id:?}");
+                gateway.down(&anna);
+                gateway.up(ups[0]);
+                gateway.up(ups[1]);
+                assert_ne!(gateway.book().save_all(), alone);
+                assert_eq!(gateway.down(&guest), TunnelOutcome::StillNeeded(1));
+                assert_eq!(gateway.book().save_all(), alone, "{if_id:?}");
             }
-            gateway.world.down(&anna);
+            gateway.down(&anna);
             gateway.assert_nothing_is_left();
         }
     }
@@ -660,14 +575,14 @@ peer-id = \"guest\"
 allow = \"none\"
 ";
     for mut gateway in gateways(SETTINGS) {
-        gateway.world.ask_path_mtu = Some(mtu);
+        gateway.ask_path_mtu = Some(mtu);
         let [anna, guest] = [gateway.net("anna", 1), gateway.net("guest", 2)];
-        gateway.world.up(&anna);
-        let alone = gateway.everything();
-        gateway.world.up(&guest);
-        assert_ne!(gateway.everything(), alone);
-        gateway.world.down(&guest);
-        assert_eq!(gateway.everything(), alone);
+        gateway.up(&anna);
+        let alone = gateway.book().save_all();
+        gateway.up(&guest);
+        assert_ne!(gateway.book().save_all(), alone);
+        gateway.down(&guest);
+        assert_eq!(gateway.book().save_all(), alone);
     }
 }
 
@@ -675,10 +590,7 @@ allow = \"none\"
 #[test]
 fn start_says_that_rules_are_set_for_a_family_that_the_kernel_does_not_have() {
     for (settings, notes) in [("[gateway]\nonly-ipsec = [\"eth0\"]\n", 1), ("", 0)] {
-        let mut world = World {
-            settings: Settings::parse(settings).expect("settings"),
-            ..World::default()
-        };
+        let mut world = World::with_file(settings);
         world.tables.lacks_family = Some(Family::Ipv6);
         world.start().expect("a start");
         let is_about_it = |note: &&String| note.starts_with("no rules for ipv6: this kernel does not have it yet");

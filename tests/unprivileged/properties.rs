@@ -1,20 +1,21 @@
 //! What must hold for every tunnel there can be, whatever its daemon or its peer calls it.
 
 use std::collections::BTreeSet;
-use std::ffi::OsString;
-use std::os::unix::ffi::OsStringExt as _;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
 
+use crate::support::binary::Call;
 use crate::support::emulator::{Emulator, Kind};
 use crate::support::property::cases;
-use crate::support::world::{libreswan, strongswan, with};
-use pluto_updown::netfilter::{ChainName, IptablesSave, LONGEST_CHAIN_NAME, RestoreCommand, Table, restore_text};
-use pluto_updown::plan::{
-    ChainFragment, DesiredState, JumpConfig, NatExemption, PolicyContext, Repair, RulesetChange, TunnelKey,
+use crate::support::world::{libreswan, strongswan};
+use pluto_updown::daemon::{FirewallAction, Tunnel};
+use pluto_updown::firewall::{
+    ChainFragment, DesiredState, JumpConfig, NatExemption, PacketPath, PolicyContext, Repair, RulesetChange, TunnelKey,
     TunnelRules, detect_drift, plan_faults, reconcile, transition, tunnel_rules,
 };
-use pluto_updown::selector::{Family, MarkBit};
-use pluto_updown::settings::{Esp, JumpPlace};
-use pluto_updown::updown_env::{FirewallAction, RawEnv, Tunnel, read_event};
+use pluto_updown::net::{Family, MarkBit};
+use pluto_updown::netfilter::{ChainName, IptablesSave, LONGEST_CHAIN_NAME, RestoreCommand, Table, restore_text};
+use pluto_updown::settings::{Esp, JumpPlace, Nat, Policy};
 use proptest::prelude::*;
 
 /// What can stand in a variable: bytes that a shell, a terminal, a log or iptables would take for something else come often.
@@ -51,45 +52,38 @@ fn network_v6() -> impl Strategy<Value = String> {
 
 /// A call of strongSwan with these words in every variable that takes words, between these networks.
 fn tunnel(words: &[Vec<u8>], networks: &(String, String), reqid: u32) -> Option<Tunnel> {
-    worded(words, &strongswan("up-client", "name", reqid, &networks.0, &networks.1))
+    worded(words, strongswan("name", reqid, &networks.0, &networks.1))
 }
 
 /// A call of libreswan, perhaps for a tunnel that is logged or translated.
-fn libreswans(words: &[Vec<u8>], networks: &(String, String), reqid: u32, extras: &str) -> Option<Tunnel> {
+fn libreswans(words: &[Vec<u8>], networks: &(String, String), reqid: u32, extras: &[(&str, &str)]) -> Option<Tunnel> {
     let me = if networks.0.contains(':') {
         "2001:db8::1"
     } else {
         "192.0.2.1"
     };
-    let variables = libreswan("up-client", "name", reqid, &networks.0, &networks.1);
-    worded(words, &(with(&variables, "PLUTO_ME", me) + extras))
+    let call = libreswan("name", reqid, &networks.0, &networks.1);
+    worded(words, call.with("PLUTO_ME", me).with_all(extras))
 }
 
-fn worded(words: &[Vec<u8>], variables: &str) -> Option<Tunnel> {
-    let mut pairs: Vec<(OsString, OsString)> = variables
-        .lines()
-        .filter_map(|line| line.split_once('='))
-        .map(|(name, value)| (name.into(), value.into()))
-        .collect();
-    for (name, word) in ["PLUTO_CONNECTION", "PLUTO_PEER_ID", "PLUTO_MY_ID", "PLUTO_XAUTH_ID"]
-        .iter()
-        .zip(words)
-    {
-        pairs.push((name.into(), OsString::from_vec(word.clone())));
-    }
-    match read_event(&RawEnv::new([], pairs))
-        .expect("words are only words")
-        .firewall
-    {
+fn worded(words: &[Vec<u8>], call: Call) -> Option<Tunnel> {
+    let names = ["PLUTO_CONNECTION", "PLUTO_PEER_ID", "PLUTO_MY_ID", "PLUTO_XAUTH_ID"];
+    let pairs = names.into_iter().zip(words);
+    let call = pairs.fold(call, |call, (name, word)| call.with(name, OsStr::from_bytes(word)));
+    match call.firewall_action() {
         FirewallAction::Open(tunnel) => Some(*tunnel),
         FirewallAction::Close(_) | FirewallAction::Nothing => None,
     }
 }
 
 fn rules_of(tunnel: &Tunnel) -> TunnelRules {
+    rules_with(tunnel, &crate::support::world::nat_left_alone().tunnel)
+}
+
+fn rules_with(tunnel: &Tunnel, policy: &Policy) -> TunnelRules {
     let id = TunnelKey::from_tunnel(tunnel).ids().next().expect("a first name");
     let terms = PolicyContext {
-        policy: &crate::support::world::nat_left_alone().tunnel,
+        policy,
         esp: Esp::Leave,
         peers: &BTreeSet::new(),
         ipcomp_hosts: &tunnel.ipcomp_hosts().into_iter().collect(),
@@ -116,16 +110,16 @@ fn saved(tables: &Emulator) -> [String; 3] {
 fn any_tunnel() -> impl Strategy<Value = Tunnel> {
     let networks = prop_oneof![2 => (network(), network()), 1 => (network_v6(), network_v6())];
     let extras = prop::option::of(prop::sample::select(vec![
-        "",
-        "NFLOG=13\n",
-        "CAT=YES\n",
-        "CAT=YES\nNFLOG=65535\n",
+        vec![],
+        vec![("NFLOG", "13")],
+        vec![("CAT", "YES")],
+        vec![("CAT", "YES"), ("NFLOG", "65535")],
     ]));
     (prop::collection::vec(bytes(), 4), networks, 1..1000_u32, extras).prop_filter_map(
         "a tunnel",
         |(words, networks, reqid, extras)| match extras {
             None => tunnel(&words, &networks, reqid),
-            Some(extras) => libreswans(&words, &networks, reqid, extras),
+            Some(extras) => libreswans(&words, &networks, reqid, &extras),
         },
     )
 }
@@ -143,8 +137,53 @@ fn site(family: Family) -> JumpConfig {
     JumpConfig { family, place, mark }
 }
 
+/// The names of a tunnel's own chains on a path, without what is the same for all.
+fn tags_on(rules_of: &TunnelRules, path: PacketPath) -> Vec<String> {
+    let chains = rules_of.chains_on(path).into_iter();
+    let tags = chains.map(|(_, chain)| chain.as_str().rsplit('-').next().unwrap_or_default().to_owned());
+    tags.collect()
+}
+
+#[test]
+fn the_replies_to_source_nated_hosts_are_on_the_path_of_forwarded_packets_and_ip_in_ip_is_on_none() {
+    let call = strongswan("name", 1, "10.1.0.0/24", "10.2.0.0/24");
+    let call = call.with_all(&[("PLUTO_IPCOMP", "1"), ("PLUTO_HOST_ACCESS", "1")]);
+    let tunnel = call.tunnel();
+    let policy = Policy {
+        nat: Nat::Address("10.1.0.1".parse().expect("an address")),
+        ..Policy::default()
+    };
+    let rules = rules_with(&tunnel, &policy);
+    assert!(filter(&rules).chains.iter().any(|chain| chain.as_str().ends_with("-C")));
+    for (path, tags) in [
+        (PacketPath::Input, &["I"][..]),
+        (PacketPath::Output, &["O"]),
+        (PacketPath::ForwardIn, &["FI", "H"]),
+        (PacketPath::ForwardOut, &["FO"]),
+        (PacketPath::NatOut, &["NO"]),
+    ] {
+        assert_eq!(tags_on(&rules, path), tags, "{path:?}");
+    }
+}
+
 proptest! {
     #![proptest_config(cases(400))]
+
+    #[test]
+    fn every_chain_of_a_tunnel_is_on_the_path_that_its_name_shows(tunnel in any_tunnel()) {
+        let rules_of = rules_of(&tunnel);
+        let chains = Table::ALL.into_iter().filter_map(|table| rules_of.fragment(table)).flat_map(|own| &own.chains);
+        let all: BTreeSet<_> = chains.collect();
+        let mut found = BTreeSet::new();
+        for path in PacketPath::ALL {
+            for (bucket, chain) in rules_of.chains_on(path) {
+                prop_assert_eq!(bucket.path, path);
+                prop_assert!(chain.as_str().ends_with(&format!("-{}", path.tag())), "{} {:?}", chain, path);
+                found.insert(chain);
+            }
+        }
+        prop_assert_eq!(found, all);
+    }
 
     #[test]
     fn nothing_in_a_transaction_is_anybodys_words(tunnel in any_tunnel()) {
@@ -192,8 +231,8 @@ proptest! {
 
     #[test]
     fn blocks_of_unlike_networks_have_unlike_chains(networks in prop::collection::vec(prop_oneof![network(), network_v6()], 2..30)) {
-        use pluto_updown::plan::{DispatchBucket, PacketPath, Precedence};
-        use pluto_updown::selector::Network;
+        use pluto_updown::firewall::{DispatchBucket, PacketPath, Precedence};
+        use pluto_updown::net::Network;
         let blocks: BTreeSet<_> = networks
             .iter()
             .map(|text| text.parse::<Network>().expect("a network"))
@@ -220,9 +259,10 @@ fn two_names_that_look_alike_in_a_chain_are_two_chains() {
 
 #[test]
 fn a_plan_that_would_touch_the_administrators_rules_is_refused() {
-    use pluto_updown::netfilter::{BuiltIn, PlacedRule, Rule, RulePosition, Section, Target};
+    use pluto_updown::netfilter::{BuiltIn, Rule, Target};
+    use pluto_updown::netfilter::{PlacedRule, RulePosition, Section};
     let networks = ("10.1.0.1/32".to_owned(), "10.2.0.0/24".to_owned());
-    let rules_of = rules_of(&libreswans(&[b"net".to_vec()], &networks, 1, "CAT=YES\n").expect("a tunnel"));
+    let rules_of = rules_of(&libreswans(&[b"net".to_vec()], &networks, 1, &[("CAT", "YES")]).expect("a tunnel"));
     let good = transition(&RulesetChange {
         added: vec![rules_of.clone()],
         ..RulesetChange::unchanged(site(Family::Ipv4))

@@ -3,13 +3,13 @@
 use std::time::{Duration, Instant};
 
 use crate::support::emulator::{Emulator, Kind};
-use crate::support::world::{Fate, World, firewall_action, libreswan, strongswan, tunnel, with};
+use crate::support::world::{Fate, World, libreswan, strongswan};
 use pluto_updown::apply::{ApplyError, Context, Engine};
+use pluto_updown::daemon::Tunnel;
+use pluto_updown::firewall::Drift;
+use pluto_updown::net::Family;
 use pluto_updown::netfilter::{Backend, Ruleset};
-use pluto_updown::plan::Drift;
-use pluto_updown::record::Store;
-use pluto_updown::selector::Family;
-use pluto_updown::updown_env::{FirewallAction, Tunnel};
+use pluto_updown::state::Store;
 
 const BOOK: Ruleset = Ruleset {
     backend: Backend::Nft,
@@ -35,41 +35,42 @@ fn restore(world: &mut World) -> Vec<Drift> {
 }
 
 fn book(world: &mut World) -> &mut Emulator {
-    world.tables.book(Family::Ipv4)
+    world.book(Family::Ipv4)
 }
 
 /// Two tunnels in one block, one elsewhere, one with a device, one with something in the nat table.
-fn tunnels() -> [Tunnel; 5] {
-    let plain = |name: &str, reqid, far| libreswan("up-client", name, reqid, "10.1.0.0/24", far);
+fn five_tunnels() -> [Tunnel; 5] {
+    let plain = |name: &str, reqid, far| libreswan(name, reqid, "10.1.0.0/24", far);
     [
-        tunnel(&plain("one", 16389, "10.2.0.0/24")),
-        tunnel(&strongswan("up-client", "two", 7, "10.1.0.0/24", "10.2.1.0/24")),
-        tunnel(&plain("three", 16397, "10.77.0.0/24")),
-        tunnel(&with(&plain("four", 16401, "10.4.0.0/24"), "VTI_IFACE", "vti1")),
-        tunnel(&with(
-            &with(&plain("five", 16405, "10.5.0.0/24"), "PLUTO_MY_CLIENT", "10.0.10.1/32"),
-            "CAT",
-            "YES",
-        )),
+        plain("one", 16389, "10.2.0.0/24"),
+        strongswan("two", 7, "10.1.0.0/24", "10.2.1.0/24"),
+        plain("three", 16397, "10.77.0.0/24"),
+        plain("four", 16401, "10.4.0.0/24").with("VTI_IFACE", "vti1"),
+        plain("five", 16405, "10.5.0.0/24")
+            .with("PLUTO_MY_CLIENT", "10.0.10.1/32")
+            .with("CAT", "YES"),
     ]
+    .map(|call| call.tunnel())
+}
+
+/// One that comes late.
+fn late() -> Tunnel {
+    strongswan("late", 999, "10.1.0.0/24", "10.99.0.0/24").tunnel()
 }
 
 fn living() -> World {
     let mut world = World::default();
     let admin = "*filter\n:ADMIN - [0:0]\n-A INPUT -i lo -j ACCEPT\n-A FORWARD -i eth1 -j ADMIN\nCOMMIT\n";
     book(&mut world).restore(admin).expect("the administrator's rules");
-    for tunnel in &tunnels() {
+    for tunnel in &five_tunnels() {
         world.up(tunnel);
     }
     world
 }
 
-/// Both tables, with the rules of each chain sorted: the order in which tunnels came is not on record.
+/// The tables, sorted: the order in which tunnels came is not on record.
 fn sorted(world: &mut World) -> Vec<String> {
-    let text = Kind::ALL.map(|kind| book(world).table(kind).save()).concat();
-    let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
-    lines.sort();
-    lines
+    book(world).sorted_lines()
 }
 
 type Damage = (&'static str, fn(&mut Emulator) -> Result<(), String>);
@@ -161,7 +162,7 @@ fn every_two_damages_together_are_mended_and_nothing_else_is_touched() {
             let restores = world.tables.restores();
             assert_eq!(restore(&mut world), [], "{what}: once more");
             assert_eq!(world.tables.restores(), restores, "{what}: once more");
-            for tunnel in &tunnels() {
+            for tunnel in &five_tunnels() {
                 world.down(tunnel);
             }
             assert!(world.is_forgotten(), "{what}");
@@ -175,7 +176,7 @@ fn every_two_damages_together_are_mended_and_nothing_else_is_touched() {
 fn what_nothing_on_record_needs_goes() {
     let mut world = living();
     let saved = book(&mut world).save();
-    for tunnel in &tunnels() {
+    for tunnel in &five_tunnels() {
         world.down(tunnel);
     }
     let before = sorted(&mut world);
@@ -210,13 +211,11 @@ fn a_refusal_that_passes_is_tried_again() {
 #[test]
 fn a_first_up_that_is_refused_is_tried_once_more() {
     for backend in [Backend::Nft, Backend::Legacy] {
-        for tunnel in tunnels() {
-            let mut world = World::default();
-            world.tables.default = backend;
+        for tunnel in five_tunnels() {
+            let mut world = World::default().on(backend);
             world.tables.fates = [Fate::Refused].into();
             world.up(&tunnel);
-            let mut fresh = World::default();
-            fresh.tables.default = backend;
+            let mut fresh = World::default().on(backend);
             fresh.up(&tunnel);
             assert_eq!(
                 sorted(&mut world),
@@ -227,8 +226,7 @@ fn a_first_up_that_is_refused_is_tried_once_more() {
             world.down(&tunnel);
             assert!(world.is_forgotten());
             world.tables.fates = [Fate::Refused, Fate::Refused, Fate::Refused, Fate::Refused].into();
-            let up = FirewallAction::Open(Box::new(tunnel));
-            world.call(&up).expect_err("it is refused again and again");
+            world.try_up(&tunnel).expect_err("it is refused again and again");
             assert!(world.is_forgotten());
         }
     }
@@ -242,13 +240,7 @@ fn crowd() -> World {
             format!("branch-{number}"),
             format!("10.{}.{}.0/24", 100 + number / 16, number % 16),
         );
-        world.up(&tunnel(&strongswan(
-            "up-client",
-            &name,
-            number + 1,
-            "10.1.0.0/24",
-            &far,
-        )));
+        world.up(&strongswan(&name, number + 1, "10.1.0.0/24", &far).tunnel());
     }
     world
 }
@@ -275,7 +267,7 @@ fn a_call_puts_many_tunnels_back_after_a_reload() {
     let mut world = crowd();
     let before = sorted(&mut world);
     book(&mut world).wipe();
-    let late = tunnel(&strongswan("up-client", "late", 999, "10.1.0.0/24", "10.99.0.0/24"));
+    let late = late();
     world.up(&late);
     world.down(&late);
     assert_eq!(sorted(&mut world), before);
@@ -284,7 +276,7 @@ fn a_call_puts_many_tunnels_back_after_a_reload() {
 #[test]
 fn a_call_among_many_tunnels_that_misses_a_jump_puts_in_only_that() {
     let mut world = crowd();
-    let late = tunnel(&strongswan("up-client", "late", 999, "10.1.0.0/24", "10.99.0.0/24"));
+    let late = late();
     let before = book(&mut world).save();
     change(book(&mut world), "filter", "-D FORWARD -j PLUTO-FORWARD").expect("the jump");
     world.up(&late);
@@ -295,7 +287,7 @@ fn a_call_among_many_tunnels_that_misses_a_jump_puts_in_only_that() {
 
 #[test]
 fn a_change_among_many_tunnels_ends_whole_or_not_at_all_however_it_fails() {
-    let late = tunnel(&strongswan("up-client", "late", 999, "10.1.0.0/24", "10.99.0.0/24"));
+    let late = late();
     let mut world = crowd();
     let without = sorted(&mut world);
     world.up(&late);
@@ -304,13 +296,7 @@ fn a_change_among_many_tunnels_ends_whole_or_not_at_all_however_it_fails() {
         world.down(&late);
         book(&mut world).wipe();
         world.tables.fates.extend([Fate::Refused, fate]);
-        let _ = world.call(&firewall_action(&strongswan(
-            "up-client",
-            "late",
-            999,
-            "10.1.0.0/24",
-            "10.99.0.0/24",
-        )));
+        let _ = world.try_up(&late);
         world.tables.fates.clear();
         try_restore(&mut world).expect("a restore");
         let expected = match world.recorded().keys().any(|name| name.starts_with("late")) {

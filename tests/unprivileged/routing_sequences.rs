@@ -15,16 +15,16 @@ use crate::support::network::FakeNetwork;
 use crate::support::property::cases;
 use crate::support::scratch::scratch;
 use nix::errno::Errno;
-use pluto_updown::apply::{RoutingEngine, RoutingError};
-use pluto_updown::plan::RouteOptions;
-use pluto_updown::record::{DaemonProcess, Store};
-use pluto_updown::rtnetlink::{
+use pluto_updown::daemon::RawEnv;
+use pluto_updown::net::Interface;
+use pluto_updown::netlink::{
     Deleted, Ends, InstallResult, Link, Lookup, Medium, NetConfig, NetObject, NetlinkError, NoRoute, Route, RouteQuery,
     SavedRoute,
 };
-use pluto_updown::selector::Interface;
+use pluto_updown::routing::{RouteOptions, RoutingEngine, RoutingError};
 use pluto_updown::settings::AlwaysRoute;
-use pluto_updown::updown_env::{Event, RawEnv, read_event};
+use pluto_updown::state::{DaemonProcess, Store};
+use pluto_updown::updown::{Event, read_event};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
@@ -406,7 +406,7 @@ impl Gateway {
             (Ok(_), Verb::Route) => {
                 let there = &self.network.items;
                 let event = event_of(&Verb::Route.of(&CONNECTIONS[which]));
-                let key = pluto_updown::plan::RoutingKey::from_routing(event.routing.as_ref().expect("a route"));
+                let key = pluto_updown::routing::RoutingKey::from_routing(event.routing.as_ref().expect("a route"));
                 let record = self.store().routing_record(&key).expect("a readable record");
                 for item in record.into_iter().flat_map(|record| record.objects) {
                     let is_in = match &item {
@@ -429,19 +429,19 @@ impl Gateway {
     fn assert_sound(&self, after: &Step) {
         let recorded = self.recorded();
         let is_replaced = |item: &&NetObject| {
-            let slot = pluto_updown::plan::object_key(item);
+            let slot = pluto_updown::routing::object_key(item);
             recorded
                 .iter()
-                .any(|other| pluto_updown::plan::object_key(other) == slot)
+                .any(|other| pluto_updown::routing::object_key(other) == slot)
         };
         let removed = self.theirs.difference(&self.network.items);
         let lost: Vec<_> = removed.filter(|item| !is_replaced(item)).collect();
         assert!(lost.is_empty(), "{after:?} took away {lost:?}");
         for item in self.ours() {
-            let slot = pluto_updown::plan::object_key(&item);
+            let slot = pluto_updown::routing::object_key(&item);
             let known = recorded
                 .iter()
-                .any(|other| pluto_updown::plan::object_key(other) == slot);
+                .any(|other| pluto_updown::routing::object_key(other) == slot);
             assert!(known, "no record tells of {item:?} after {after:?}");
         }
     }
@@ -521,7 +521,7 @@ fn carried_out<N: NetConfig>(
     };
     for operation in event.verb.operations() {
         let mut session = RoutingEngine::new(store, kernel, Some(daemon), 0);
-        let work = session.change(event, routing, *operation, &options)?;
+        let work = session.change(event.daemon, routing, *operation, &options)?;
         faults += session.carry_out(&work)?.faults.len();
     }
     Ok(faults)

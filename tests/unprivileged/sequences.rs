@@ -1,51 +1,42 @@
 //! Whatever happens in whatever order, the rules that stand are those of the tunnels that are up.
 
-use std::collections::BTreeMap;
+use std::fmt::Debug;
 
+use crate::support::binary::Call;
 use crate::support::charon::SETTINGS;
 use crate::support::emulator::Kind;
-use crate::support::model::{Ended, Model, Verb};
+use crate::support::model::{Modelled, Verb};
 use crate::support::property::cases;
-use crate::support::world::{Death, World, libreswan, strongswan, tunnel, with};
+use crate::support::world::{Fate, World, libreswan, strongswan};
 use pluto_updown::apply::{ApplyError, TunnelOutcome};
-use pluto_updown::iptables::TablesError;
-use pluto_updown::selector::Family;
-use pluto_updown::settings::Settings;
-use pluto_updown::updown_env::{FirewallAction, Tunnel};
+use pluto_updown::daemon::{FirewallAction, Tunnel};
+use pluto_updown::net::Family;
+use pluto_updown::netfilter::iptables::TablesError;
 use proptest::prelude::*;
 
 const OURS: &str = "10.1.0.0/24";
 
 /// Tunnels that share names, networks, blocks and devices in every way that matters.
-fn tunnels() -> Vec<Tunnel> {
-    let west = libreswan("up-client", "west", 16389, OURS, "10.2.0.0/24");
-    let vti = |name: &str, device: &str, far: &str| {
-        with(&libreswan("up-client", name, 16413, OURS, far), "VTI_IFACE", device)
-    };
-    let road = |reqid: &str| {
-        let road = libreswan("up-client", "road", 16501, OURS, "203.0.113.7/32");
-        with(&with(&road, "PLUTO_CONN_KIND", "CK_INSTANCE"), "PLUTO_SA_REQID", reqid)
+fn all_tunnels() -> Vec<Tunnel> {
+    let west = || libreswan("west", 16389, OURS, "10.2.0.0/24");
+    let vti = |name, device, far| libreswan(name, 16413, OURS, far).with("VTI_IFACE", device);
+    let road = |reqid| {
+        let road = libreswan("road", 16501, OURS, "203.0.113.7/32");
+        road.with("PLUTO_CONN_KIND", "CK_INSTANCE")
+            .with("PLUTO_SA_REQID", reqid)
     };
     [
-        strongswan("up-client", "net", 1, OURS, "10.2.0.0/24"),
-        strongswan("up-client", "net", 2, OURS, "10.2.0.0/24"),
-        strongswan("up-client", "net", 1, OURS, "10.2.1.0/24"),
-        strongswan("up-client", "net", 3, "2001:db8:1::/64", "2001:db8:2::/64"),
-        with(
-            &strongswan("up-client", "access", 4, OURS, "10.3.0.0/24"),
-            "PLUTO_HOST_ACCESS",
-            "1",
-        ),
-        with(
-            &strongswan("up-host", "host", 5, "192.0.2.1/32", "192.0.2.2/32"),
-            "PLUTO_IPCOMP",
-            "1",
-        ),
-        west.clone(),
+        net(),
+        strongswan("net", 2, OURS, "10.2.0.0/24"),
+        strongswan("net", 1, OURS, "10.2.1.0/24"),
+        strongswan("net", 3, "2001:db8:1::/64", "2001:db8:2::/64"),
+        strongswan("access", 4, OURS, "10.3.0.0/24").with("PLUTO_HOST_ACCESS", "1"),
+        host().with("PLUTO_IPCOMP", "1"),
+        west(),
         // The same connection after it was deleted and added again.
-        with(&west, "PLUTO_SA_REQID", "16393"),
+        west().with("PLUTO_SA_REQID", "16393"),
         // And with an address inside.
-        with(&west, "PLUTO_MY_SOURCEIP", "10.1.0.1"),
+        west().with("PLUTO_MY_SOURCEIP", "10.1.0.1"),
         vti("vti-a", "vti1", "0.0.0.0/0"),
         vti("vti-b", "vti1", "10.2.0.0/24"),
         vti("vti-c", "vti2", "10.2.0.0/24"),
@@ -53,67 +44,57 @@ fn tunnels() -> Vec<Tunnel> {
         // Two peers behind one NAT, in transport mode.
         road("16501"),
         road("16505"),
-        with(
-            &libreswan("up-client", "range", 16601, OURS, "10.7.0.5-10.7.0.9"),
-            "PLUTO_CONN_KIND",
-            "CK_PERMANENT",
-        ),
-        with(&west, "NFLOG", "13"),
+        libreswan("range", 16601, OURS, "10.7.0.5-10.7.0.9"),
+        west().with("NFLOG", "13"),
         // Behind a NAT, with an address of the peer's; one is logged too, one has a device.
         cat(16701, "10.0.10.1/32", "10.2.0.0/24"),
-        with(&cat(16705, "10.0.10.1/32", "10.2.1.0/24"), "NFLOG", "14"),
-        with(&cat(16709, "10.0.10.1/32", "10.2.2.0/24"), "VTI_IFACE", "vti1"),
+        cat(16705, "10.0.10.1/32", "10.2.1.0/24").with("NFLOG", "14"),
+        cat(16709, "10.0.10.1/32", "10.2.2.0/24").with("VTI_IFACE", "vti1"),
         cat(16713, "2001:db8:a::1/128", "2001:db8:2::/64"),
         // Another peer that has the first one up, by an association of its own; and its first one after a rekey.
-        peers(&strongswan("up-client", "net", 1, OURS, "10.2.0.0/24"), "guest", 2),
-        peers(&strongswan("up-client", "net", 1, OURS, "10.2.0.0/24"), "spoke", 3),
+        net().of_peer("guest", 2),
+        net().of_peer("spoke", 3),
         // A road warrior without a virtual address, where it moved to, and who was there.
-        peers(&roaming(7, 9), "anna", 5),
-        peers(&roaming(8, 10), "anna", 5),
-        peers(&roaming(8, 10), "eve", 6),
+        roaming(7, 9).of_peer("anna", 5),
+        roaming(8, 10).of_peer("anna", 5),
+        roaming(8, 10).of_peer("eve", 6),
     ]
     .iter()
-    .map(|variables| tunnel(variables))
+    .map(Call::tunnel)
     .collect()
 }
 
-fn peers(call: &str, peer: &str, association: u32) -> String {
-    with(
-        &with(call, "PLUTO_PEER_ID", peer),
-        "PLUTO_UNIQUEID",
-        &association.to_string(),
-    )
+fn net() -> Call {
+    strongswan("net", 1, OURS, "10.2.0.0/24")
 }
 
-fn roaming(reqid: u32, host: u8) -> String {
+fn host() -> Call {
+    strongswan("host", 5, "192.0.2.1/32", "192.0.2.2/32").between_hosts()
+}
+
+fn roaming(reqid: u32, host: u8) -> Call {
     let address = format!("203.0.113.{host}");
-    let call = strongswan("up-client", "roaming", reqid, OURS, &format!("{address}/32"));
-    with(&call, "PLUTO_PEER", &address)
+    strongswan("roaming", reqid, OURS, &format!("{address}/32")).with("PLUTO_PEER", address)
 }
 
 /// A tunnel with client address translation. Its own end is the address that the peer gave.
-fn cat(reqid: u32, assigned: &str, far: &str) -> String {
+fn cat(reqid: u32, assigned: &str, far: &str) -> Call {
     let me = if assigned.contains(':') {
         "2001:db8::1"
     } else {
         "192.0.2.1"
     };
-    let up = libreswan("up-client", "cat", reqid, assigned, far);
-    with(
-        &with(&with(&up, "PLUTO_ME", me), "CAT", "YES"),
-        "PLUTO_CONN_KIND",
-        "CK_INSTANCE",
-    )
+    libreswan("cat", reqid, assigned, far)
+        .with("PLUTO_ME", me)
+        .with("CAT", "YES")
+        .with("PLUTO_CONN_KIND", "CK_INSTANCE")
 }
 
 #[derive(Debug, Clone)]
 enum Step {
-    Up(usize),
-    Down(usize),
-    /// The hook dies in the middle of an up.
-    DyingUp(usize, Death),
-    /// The hook dies in the middle of a down.
-    DyingDown(usize, Death),
+    Call(usize, Verb),
+    /// The hook dies in the middle of a call.
+    Dying(usize, Verb, Fate),
     /// Somebody loads another rule set into a table.
     Reload(Family, Kind),
     /// Somebody empties every chain of a table.
@@ -125,15 +106,15 @@ enum Step {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let which = 0..tunnels().len();
-    let death = prop_oneof![Just(Death::Before), Just(Death::Halfway), Just(Death::After)];
+    let which = 0..all_tunnels().len();
+    let verb = prop_oneof![6 => Just(Verb::Up), 4 => Just(Verb::Down)];
+    let verb_of_dying = prop::sample::select(vec![Verb::Up, Verb::Down]);
+    let death = prop::sample::select(Fate::KILLED.to_vec());
     let family = prop_oneof![Just(Family::Ipv4), Just(Family::Ipv6)];
     let kind = prop_oneof![Just(Kind::Filter), Just(Kind::Nat)];
     prop_oneof![
-        6 => which.clone().prop_map(Step::Up),
-        4 => which.clone().prop_map(Step::Down),
-        2 => (which.clone(), death.clone()).prop_map(|(which, death)| Step::DyingUp(which, death)),
-        2 => (which, death).prop_map(|(which, death)| Step::DyingDown(which, death)),
+        10 => (which.clone(), verb).prop_map(|(which, verb)| Step::Call(which, verb)),
+        4 => (which, verb_of_dying, death).prop_map(|(which, verb, death)| Step::Dying(which, verb, death)),
         1 => (family.clone(), kind.clone()).prop_map(|(family, kind)| Step::Reload(family, kind)),
         1 => (family.clone(), kind.clone()).prop_map(|(family, kind)| Step::Flush(family, kind)),
         1 => family.clone().prop_map(Step::Refusal),
@@ -141,137 +122,69 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// A gateway, and beside it what is known to be up.
-struct Run {
-    tunnels: Vec<Tunnel>,
-    world: World,
-    model: Model,
-}
-
 /// A gateway on which peers are allowed different things.
 fn world() -> World {
-    let mut world = World {
-        settings: Settings::parse(SETTINGS).expect("good settings"),
-        ..World::default()
-    };
-    all_tables(&mut world);
-    world
+    World::with_file(SETTINGS).administered()
+}
+
+/// A gateway with its model, and what may come up there.
+struct Run {
+    tunnels: Vec<Tunnel>,
+    gateway: Modelled,
 }
 
 impl Run {
     fn new() -> Self {
         Self {
-            tunnels: tunnels(),
-            world: world(),
-            model: Model::default(),
+            tunnels: all_tunnels(),
+            gateway: Modelled::new(world()),
         }
     }
 
     fn make(&mut self, step: &Step) {
+        let world = &mut self.gateway.world;
         match *step {
-            Step::Up(which) => self.call(which, true),
-            Step::Down(which) => self.call(which, false),
-            Step::DyingUp(which, death) => self.dying(which, true, death),
-            Step::DyingDown(which, death) => self.dying(which, false, death),
+            Step::Call(which, verb) => drop(self.gateway.call(&self.tunnels[which], verb)),
+            Step::Dying(which, verb, death) => {
+                // What an earlier death left is settled first, so that this one befalls the call itself.
+                while world.call(&FirewallAction::Nothing).is_err() {}
+                world.tables.fates = [death].into();
+                self.gateway.call(&self.tunnels[which], verb);
+                self.gateway.world.tables.fates.clear();
+            }
             Step::Reload(family, kind) => {
-                self.world.tables.book(family).table_mut(kind).wipe();
-                administrators_rules(&mut self.world, family, kind);
+                world.book(family).table_mut(kind).wipe();
+                world.load_administrators(family, kind);
             }
             Step::Flush(family, kind) => {
-                self.world.tables.book(family).table_mut(kind).flush();
-                administrators_rules(&mut self.world, family, kind);
+                world.book(family).table_mut(kind).flush();
+                world.load_administrators(family, kind);
             }
-            Step::Refusal(family) => self.world.tables.book(family).fail_next("line 1 failed: emulated"),
-            Step::RefusalIn(family, kind) => {
-                let book = self.world.tables.book(family);
-                book.fail_next_in(kind, "line 9 failed: emulated");
-            }
+            Step::Refusal(family) => world.book(family).fail_next("line 1 failed: emulated"),
+            Step::RefusalIn(family, kind) => world.book(family).fail_next_in(kind, "line 9 failed: emulated"),
         }
-    }
-
-    fn dying(&mut self, which: usize, up: bool, death: Death) {
-        // What an earlier death left is settled first, so that this one befalls the call itself.
-        while self.world.call(&FirewallAction::Nothing).is_err() {}
-        self.world.tables.death = Some(death);
-        self.call(which, up);
-        self.world.tables.death = None;
-    }
-
-    fn call(&mut self, which: usize, up: bool) {
-        let tunnel = self.tunnels[which].clone();
-        let verb = if up { Verb::Up } else { Verb::Down };
-        let result = self.world.call(&match verb {
-            Verb::Up => FirewallAction::Open(Box::new(tunnel.clone())),
-            Verb::Down => FirewallAction::Close(Box::new(tunnel.clone())),
-        });
-        let ended = match result {
-            Ok(_) => Ended::Done,
-            // It never knew how its restore ended.
-            Err(ApplyError::Tables(TablesError::Unknown { .. })) => Ended::Open,
-            Err(ApplyError::Tables(TablesError::Refused { .. }) | ApplyError::Owed(_)) => Ended::Refused,
-            Err(error) => panic!("{error}"),
-        };
-        self.model.call(&tunnel, verb, ended);
     }
 
     /// One more event in each family, which finds out whatever happened unseen.
     fn come_to_rest(&mut self) {
-        while self.world.call(&FirewallAction::Nothing).is_err() {}
+        let world = &mut self.gateway.world;
+        while world.call(&FirewallAction::Nothing).is_err() {}
         for last in [
-            strongswan("up-client", "last", 99, OURS, "172.16.0.0/24"),
-            strongswan("up-client", "last", 99, "2001:db8:1::/64", "2001:db8:f::/64"),
+            strongswan("last", 99, OURS, "172.16.0.0/24"),
+            strongswan("last", 99, "2001:db8:1::/64", "2001:db8:f::/64"),
             cat(16801, "10.0.10.1/32", "172.16.0.0/24"),
             cat(16805, "2001:db8:a::1/128", "2001:db8:f::/64"),
         ] {
-            let last = tunnel(&last);
-            while self.world.call(&FirewallAction::Open(Box::new(last.clone()))).is_err() {}
-            while self.world.call(&FirewallAction::Close(Box::new(last.clone()))).is_err() {}
+            let last = last.tunnel();
+            while world.try_up(&last).is_err() {}
+            while world.try_down(&last).is_err() {}
         }
     }
 }
 
-fn all_tables(world: &mut World) {
-    for family in Family::ALL {
-        Kind::ALL
-            .into_iter()
-            .for_each(|kind| administrators_rules(world, family, kind));
-    }
-}
-
-fn administrators_rules(world: &mut World, family: Family, kind: Kind) {
-    let text = match kind {
-        Kind::Filter => "*filter\n-A INPUT -i lo -j ACCEPT\n-A FORWARD -i lan0 -j ACCEPT\nCOMMIT\n",
-        Kind::Nat => "*nat\n-A PREROUTING -i w0 -j LOG\n-A POSTROUTING -o w0 -j ACCEPT\nCOMMIT\n",
-        Kind::Mangle => "*mangle\n-A FORWARD -o w0 -j ACCEPT\nCOMMIT\n",
-    };
-    // A refusal that waits for the next transaction befalls this one too.
-    while world.tables.book(family).restore(text).is_err() {}
-}
-
-/// Every chain of both tables with its rules. In which order a block's tunnels stand is nobody's business.
-fn contents(world: &mut World, family: Family) -> BTreeMap<String, Vec<String>> {
-    let book = world.tables.book(family);
-    let of_table = |kind: Kind| {
-        let table = book.table(kind);
-        table.chains().into_iter().map(move |chain| {
-            let mut rules = table.rules(chain).to_vec();
-            if is_sorted_by_nobody(chain) {
-                rules.sort();
-            }
-            (format!("{} {chain}", kind.name()), rules)
-        })
-    };
-    Kind::ALL.into_iter().flat_map(of_table).collect()
-}
-
-/// In our chains tunnels stand beside one another in the order in which they came. Where the order matters, [`order_is_safe`] looks.
-fn is_sorted_by_nobody(chain: &str) -> bool {
-    chain.starts_with("PLUTO-")
-}
-
 /// Whether every packet is asked where it comes from before it is asked where it goes, and accepted after all questions.
 fn order_is_safe(world: &mut World, family: Family) -> bool {
-    let book = world.tables.book(family);
+    let book = world.book(family);
     let rules = |chain: &str| {
         if book.has_chain(chain) {
             book.rules(chain).to_vec()
@@ -300,33 +213,16 @@ proptest! {
             run.make(step);
         }
         run.come_to_rest();
-
-        let mut fresh = world();
-        for up in run.model.standing() {
-            fresh.up(up);
-        }
-        prop_assert_eq!(run.world.openers(), run.model.record());
-        for family in Family::ALL {
-            prop_assert_eq!(contents(&mut run.world, family), contents(&mut fresh, family));
-            prop_assert!(order_is_safe(&mut run.world, family));
-        }
-
-        for up in run.model.standing() {
-            let outcome = run.world.down(up);
-            prop_assert!(matches!(outcome, TunnelOutcome::Closed | TunnelOutcome::StillNeeded(_)));
-        }
-        let mut empty = World::default();
-        all_tables(&mut empty);
-        for family in Family::ALL {
-            prop_assert_eq!(contents(&mut run.world, family), contents(&mut empty, family));
-        }
-        prop_assert!(run.world.is_forgotten());
+        let Modelled { world, .. } = &mut run.gateway;
+        prop_assert!(Family::ALL.into_iter().all(|family| order_is_safe(world, family)));
+        run.gateway.assert_agrees(self::world(), "at rest");
+        run.gateway.assert_ends(World::default().administered(), "in the end");
     }
 }
 
 #[test]
 fn a_second_up_writes_nothing() {
-    for tunnel in tunnels() {
+    for tunnel in all_tunnels() {
         let mut world = World::default();
         assert_eq!(world.up(&tunnel), TunnelOutcome::Opened);
         let restores = world.tables.restores();
@@ -337,20 +233,20 @@ fn a_second_up_writes_nothing() {
 
 #[test]
 fn strongswans_up_up_down_leaves_the_tunnel_standing() {
-    let tunnel = tunnel(&strongswan("up-client", "net", 1, OURS, "10.2.0.0/24"));
+    let tunnel = net().tunnel();
     let mut world = World::default();
     assert_eq!(world.up(&tunnel), TunnelOutcome::Opened);
     assert_eq!(world.up(&tunnel), TunnelOutcome::AlreadyOpen(2));
-    let standing = world.tables.book(Family::Ipv4).save();
+    let standing = world.book(Family::Ipv4).save();
     assert_eq!(world.down(&tunnel), TunnelOutcome::StillNeeded(1));
-    assert_eq!(world.tables.book(Family::Ipv4).save(), standing);
+    assert_eq!(world.book(Family::Ipv4).save(), standing);
     assert_eq!(world.down(&tunnel), TunnelOutcome::Closed);
     assert!(world.is_forgotten());
 }
 
 #[test]
 fn a_down_without_an_up_is_quiet_and_starts_nothing() {
-    for tunnel in tunnels() {
+    for tunnel in all_tunnels() {
         let mut world = World::default();
         assert_eq!(world.down(&tunnel), TunnelOutcome::NothingThere);
         assert_eq!(world.tables.restores(), 0);
@@ -360,29 +256,28 @@ fn a_down_without_an_up_is_quiet_and_starts_nothing() {
 
 #[test]
 fn a_host_tunnel_that_mobike_moved_is_found_by_its_ike_sa() {
-    let up = strongswan("up-host", "host", 5, "192.0.2.1/32", "192.0.2.2/32");
-    let moved = with(
-        &with(&with(&up, "PLUTO_ME", "192.0.2.9"), "PLUTO_MY_CLIENT", "192.0.2.9/32"),
-        "PLUTO_REQID",
-        "6",
-    );
+    let up = host();
+    let moved = up
+        .clone()
+        .with("PLUTO_ME", "192.0.2.9")
+        .with("PLUTO_MY_CLIENT", "192.0.2.9/32")
+        .with("PLUTO_REQID", "6");
     let mut world = World::default();
-    world.up(&tunnel(&up));
+    world.up(&up.tunnel());
     assert_eq!(
-        world.down(&tunnel(&with(&moved, "PLUTO_PEER_ID", "another"))),
+        world.down(&moved.clone().with("PLUTO_PEER_ID", "another").tunnel()),
         TunnelOutcome::NothingThere
     );
-    assert_eq!(world.down(&tunnel(&moved)), TunnelOutcome::Closed);
+    assert_eq!(world.down(&moved.tunnel()), TunnelOutcome::Closed);
     assert!(world.is_forgotten());
 }
 
 /// Gateways on which nothing is up, another tunnel, or one more that is translated.
 fn worlds() -> impl Iterator<Item = World> {
-    let stays = tunnel(&strongswan("up-client", "stays", 1, OURS, "10.2.0.0/24"));
-    let too = tunnel(&cat(16717, "10.0.10.1/32", "10.2.3.0/24"));
+    let stays = strongswan("stays", 1, OURS, "10.2.0.0/24").tunnel();
+    let too = cat(16717, "10.0.10.1/32", "10.2.3.0/24").tunnel();
     [vec![], vec![stays.clone()], vec![stays, too]].into_iter().map(|ups| {
-        let mut world = World::default();
-        all_tables(&mut world);
+        let mut world = World::default().administered();
         for up in ups {
             world.up(&up);
         }
@@ -391,12 +286,12 @@ fn worlds() -> impl Iterator<Item = World> {
 }
 
 fn translated() -> Tunnel {
-    tunnel(&cat(16701, "10.0.10.1/32", "10.2.0.0/24"))
+    cat(16701, "10.0.10.1/32", "10.2.0.0/24").tunnel()
 }
 
 #[track_caller]
-fn assert_refused(world: &mut World, firewall_action: &FirewallAction) {
-    match world.call(firewall_action) {
+fn assert_refused<T: Debug>(result: Result<T, ApplyError>) {
+    match result {
         Err(ApplyError::Tables(TablesError::Refused { .. })) => {}
         Err(ApplyError::Owed(reason)) if matches!(*reason, ApplyError::Tables(TablesError::Refused { .. })) => {}
         other => panic!("{other:?}"),
@@ -405,14 +300,13 @@ fn assert_refused(world: &mut World, firewall_action: &FirewallAction) {
 
 #[test]
 fn an_up_of_which_one_table_is_refused_leaves_nothing_in_the_other() {
-    let open = FirewallAction::Open(Box::new(translated()));
     for kind in [Kind::Filter, Kind::Nat] {
         for mut world in worlds() {
-            let before = contents(&mut world, Family::Ipv4);
+            let before = world.contents();
             let forgotten = world.is_forgotten();
-            world.tables.book(Family::Ipv4).refuse(kind, "--reqid 16701");
-            assert_refused(&mut world, &open);
-            assert_eq!(contents(&mut world, Family::Ipv4), before, "{kind:?}");
+            world.book(Family::Ipv4).refuse(kind, "--reqid 16701");
+            assert_refused(world.try_up(&translated()));
+            assert_eq!(world.contents(), before, "{kind:?}");
             assert_eq!(world.is_forgotten(), forgotten);
             assert_eq!(world.down(&translated()), TunnelOutcome::NothingThere);
         }
@@ -424,12 +318,12 @@ fn a_down_of_which_one_table_is_refused_changes_nothing_until_the_next_call() {
     for kind in [Kind::Filter, Kind::Nat] {
         for mut world in worlds() {
             world.up(&translated());
-            let before = contents(&mut world, Family::Ipv4);
+            let before = world.contents();
             let own = "-X PLUTO-cat-";
-            world.tables.book(Family::Ipv4).refuse(kind, own);
-            assert_refused(&mut world, &FirewallAction::Close(Box::new(translated())));
-            assert_eq!(contents(&mut world, Family::Ipv4), before, "{kind:?}");
-            world.tables.book(Family::Ipv4).relent();
+            world.book(Family::Ipv4).refuse(kind, own);
+            assert_refused(world.try_down(&translated()));
+            assert_eq!(world.contents(), before, "{kind:?}");
+            world.book(Family::Ipv4).relent();
             world.call(&FirewallAction::Nothing).expect("the next call");
             assert_eq!(world.down(&translated()), TunnelOutcome::NothingThere);
         }
@@ -439,34 +333,33 @@ fn a_down_of_which_one_table_is_refused_changes_nothing_until_the_next_call() {
 #[test]
 fn what_cannot_be_cleared_at_once_the_next_call_clears() {
     for mut world in worlds() {
-        let before = contents(&mut world, Family::Ipv4);
+        let before = world.contents();
         let forgotten = world.is_forgotten();
-        let book = world.tables.book(Family::Ipv4);
+        let book = world.book(Family::Ipv4);
         // The nat table is changed, the filter table is not, and then nothing can be taken out of the nat table.
         book.refuse(Kind::Filter, "--reqid 16701");
         book.refuse(Kind::Nat, "-X ");
-        assert_refused(&mut world, &FirewallAction::Open(Box::new(translated())));
+        assert_refused(world.try_up(&translated()));
         assert!(!world.is_forgotten());
-        assert_refused(&mut world, &FirewallAction::Nothing);
-        world.tables.book(Family::Ipv4).relent();
+        assert_refused(world.call(&FirewallAction::Nothing));
+        world.book(Family::Ipv4).relent();
         assert!(world.call(&FirewallAction::Nothing).is_ok());
-        assert_eq!(contents(&mut world, Family::Ipv4), before);
+        assert_eq!(world.contents(), before);
         assert_eq!(world.is_forgotten(), forgotten);
     }
 }
 
 #[test]
 fn without_a_nat_table_in_the_kernel_other_tunnels_stand_and_go() {
-    let stays = tunnel(&strongswan("up-client", "stays", 1, OURS, "10.2.0.0/24"));
-    let open = FirewallAction::Open(Box::new(translated()));
+    let stays = strongswan("stays", 1, OURS, "10.2.0.0/24").tunnel();
     let mut world = World::default();
-    world.tables.book(Family::Ipv4).lacks.insert(Kind::Nat);
-    assert_refused(&mut world, &open);
+    world.book(Family::Ipv4).lacks.insert(Kind::Nat);
+    assert_refused(world.try_up(&translated()));
     assert!(world.is_forgotten());
     world.up(&stays);
-    let before = world.tables.book(Family::Ipv4).save();
-    assert_refused(&mut world, &open);
-    assert_eq!(world.tables.book(Family::Ipv4).save(), before);
+    let before = world.book(Family::Ipv4).save();
+    assert_refused(world.try_up(&translated()));
+    assert_eq!(world.book(Family::Ipv4).save(), before);
     assert_eq!(world.down(&stays), TunnelOutcome::Closed);
     assert!(world.is_forgotten());
 }
@@ -475,23 +368,16 @@ fn without_a_nat_table_in_the_kernel_other_tunnels_stand_and_go() {
 fn the_filter_opens_last_and_closes_first() {
     let mut world = World::default();
     // The hook dies when the first of the two tables is committed; what stands then?
-    world.tables.death = Some(Death::Halfway);
-    assert!(world.call(&FirewallAction::Open(Box::new(translated()))).is_err());
-    let stand = |world: &mut World, kind| {
-        world
-            .tables
-            .book(Family::Ipv4)
-            .table(kind)
-            .save()
-            .contains("--reqid 16701")
-    };
+    world.tables.fates = [Fate::KilledHalfway].into();
+    assert!(world.try_up(&translated()).is_err());
+    let stand = |world: &mut World, kind| world.book(Family::Ipv4).table(kind).save().contains("--reqid 16701");
     assert!(stand(&mut world, Kind::Nat) && !stand(&mut world, Kind::Filter));
     // The next call takes it out again: Pluto has given the tunnel up.
     assert!(world.call(&FirewallAction::Nothing).is_ok());
     assert!(world.is_forgotten() && !stand(&mut world, Kind::Nat));
     world.up(&translated());
-    world.tables.death = Some(Death::Halfway);
-    assert!(world.call(&FirewallAction::Close(Box::new(translated()))).is_err());
+    world.tables.fates = [Fate::KilledHalfway].into();
+    assert!(world.try_down(&translated()).is_err());
     assert!(stand(&mut world, Kind::Nat) && !stand(&mut world, Kind::Filter));
     assert!(world.call(&FirewallAction::Nothing).is_ok());
     assert!(world.is_forgotten() && !stand(&mut world, Kind::Nat));

@@ -2,64 +2,49 @@
 
 use std::net::IpAddr;
 
+use crate::support::binary::Call;
 use crate::support::emulator::Kind;
-use crate::support::world::{World, libreswan, strongswan, tunnel, with};
-use pluto_updown::selector::Family;
-use pluto_updown::settings::Settings;
+use crate::support::world::{World, libreswan, settings, strongswan};
+use pluto_updown::daemon::Tunnel;
+use pluto_updown::net::Family;
 
-fn set(text: &str) -> Settings {
-    Settings::parse(text).unwrap_or_else(|error| panic!("{text}: {error:?}"))
+fn net() -> Tunnel {
+    strongswan("net", 1, "10.1.0.0/24", "10.2.0.0/24").tunnel()
 }
 
-fn world(text: &str) -> World {
-    World {
-        settings: set(text),
-        ..World::default()
-    }
+/// A road warrior of strongSwan's with this identity.
+fn road_warrior(identity: &str) -> Call {
+    strongswan("rw", 1, "10.1.0.0/24", "10.9.0.1/32").with("PLUTO_PEER_ID", identity)
 }
 
 fn rules(world: &mut World, kind: Kind) -> String {
-    world.tables.book(Family::Ipv4).table(kind).save()
+    world.book(Family::Ipv4).table(kind).save()
 }
 
 #[test]
 fn a_tunnel_that_allows_nothing_hides_nobody() {
-    let mut world = world("[tunnel]\nallow = \"none\"\nnat = \"masquerade\"\n");
-    world.up(&tunnel(&strongswan(
-        "up-client",
-        "net",
-        1,
-        "10.1.0.1/32",
-        "10.2.0.0/24",
-    )));
+    let mut world = World::with_file("[tunnel]\nallow = \"none\"\nnat = \"masquerade\"\n");
+    world.up(&strongswan("net", 1, "10.1.0.1/32", "10.2.0.0/24").tunnel());
     assert!(!rules(&mut world, Kind::Nat).contains("SNAT"));
 }
 
 #[test]
 fn what_libreswan_translates_itself_is_not_hidden_once_more() {
-    let mut world = world("[tunnel]\nnat = \"masquerade\"\n");
-    let cat = with(
-        &libreswan("up-client", "road", 16389, "10.0.10.1/32", "10.2.0.0/24"),
-        "CAT",
-        "YES",
-    );
-    world.up(&tunnel(&cat));
+    let mut world = World::with_file("[tunnel]\nnat = \"masquerade\"\n");
+    let cat = libreswan("road", 16389, "10.0.10.1/32", "10.2.0.0/24").with("CAT", "YES");
+    world.up(&cat.tunnel());
     let nat = rules(&mut world, Kind::Nat);
     assert_eq!(nat.matches("SNAT").count(), 1, "{nat}");
 }
 
 #[test]
 fn the_esp_of_a_peer_of_the_other_family_is_let_in_with_its_tunnel_and_no_longer() {
-    let mut world = world("[gateway]\nesp = \"negotiated\"\n");
+    let mut world = World::with_file("[gateway]\nesp = \"negotiated\"\n");
     world.start().expect("a start");
-    let up = with(
-        &strongswan("up-client", "six", 1, "2001:db8:1::/64", "2001:db8:2::/64"),
-        "PLUTO_PEER",
-        "198.51.100.7",
-    );
-    world.up(&tunnel(&up));
+    let up = strongswan("six", 1, "2001:db8:1::/64", "2001:db8:2::/64").with("PLUTO_PEER", "198.51.100.7");
+    world.up(&up.tunnel());
     assert!(rules(&mut world, Kind::Filter).contains("-s 198.51.100.7/32 -j ACCEPT"));
-    world.down(&tunnel(&with(&up, "PLUTO_VERB", "down-client-v6")));
+    world.down(&up.tunnel());
     assert!(!rules(&mut world, Kind::Filter).contains("198.51.100.7"));
     world.stop().expect("a stop");
     assert!(world.is_forgotten());
@@ -67,11 +52,8 @@ fn the_esp_of_a_peer_of_the_other_family_is_let_in_with_its_tunnel_and_no_longer
 
 #[test]
 fn a_tunnel_is_refused_whose_hiding_address_is_not_in_it() {
-    let mut world = world("[tunnel]\nnat = \"10.9.9.1\"\n");
-    let tunnel = tunnel(&strongswan("up-client", "net", 1, "10.1.0.0/24", "10.2.0.0/24"));
-    let error = world
-        .call(&pluto_updown::updown_env::FirewallAction::Open(Box::new(tunnel)))
-        .unwrap_err();
+    let mut world = World::with_file("[tunnel]\nnat = \"10.9.9.1\"\n");
+    let error = world.try_up(&net()).unwrap_err();
     assert_eq!(
         error.to_string(),
         "net: nat = \"10.9.9.1\": not an address in 10.1.0.0/24, packets from it would not enter the tunnel"
@@ -81,16 +63,10 @@ fn a_tunnel_is_refused_whose_hiding_address_is_not_in_it() {
 
 #[test]
 fn segments_fit_the_path_in_both_directions() {
-    let mut world = world("[tunnel]\nmss = \"pmtu\"\n");
+    let mut world = World::with_file("[tunnel]\nmss = \"pmtu\"\n");
     let peer: IpAddr = "192.0.2.2".parse().expect("an address");
     world.path_mtus.insert(peer, 1420);
-    world.up(&tunnel(&strongswan(
-        "up-client",
-        "net",
-        1,
-        "10.1.0.0/24",
-        "10.2.0.0/24",
-    )));
+    world.up(&net());
     let mangle = rules(&mut world, Kind::Mangle);
     // 1420 less 121 for IPsec and 40 for IPv4 and TCP.
     assert!(mangle.contains("-j TCPMSS --set-mss 1259"), "{mangle}");
@@ -99,12 +75,12 @@ fn segments_fit_the_path_in_both_directions() {
 
 #[test]
 fn chains_for_jumps_of_ones_own_stand_from_start_to_stop() {
-    let mut world = world("[gateway]\nplace = \"own\"\n");
+    let mut world = World::with_file("[gateway]\nplace = \"own\"\n");
     let started = world.start().expect("a start");
-    assert_eq!(started.standing.gateways, 2);
+    assert_eq!(started.installed.gateways, 2);
     let jump = "*filter\n-A FORWARD -j PLUTO-FORWARD\nCOMMIT\n";
-    world.tables.book(Family::Ipv4).restore(jump).expect("a jump");
-    let tunnel = tunnel(&strongswan("up-client", "net", 1, "10.1.0.0/24", "10.2.0.0/24"));
+    world.book(Family::Ipv4).restore(jump).expect("a jump");
+    let tunnel = net();
     world.up(&tunnel);
     world.down(&tunnel);
     let standing = rules(&mut world, Kind::Filter);
@@ -116,7 +92,7 @@ fn chains_for_jumps_of_ones_own_stand_from_start_to_stop() {
     let standing = rules(&mut world, Kind::Filter);
     assert_eq!(standing.matches("PLUTO").count(), 2, "{standing}");
     let no_jump = "*filter\n-D FORWARD -j PLUTO-FORWARD\nCOMMIT\n";
-    world.tables.book(Family::Ipv4).restore(no_jump).expect("no jump");
+    world.book(Family::Ipv4).restore(no_jump).expect("no jump");
     world.stop().expect("a stop");
     assert!(!rules(&mut world, Kind::Filter).contains("PLUTO"));
     assert!(world.is_forgotten());
@@ -124,12 +100,13 @@ fn chains_for_jumps_of_ones_own_stand_from_start_to_stop() {
 
 #[test]
 fn another_bit_of_the_mark_counts_from_the_next_start_in_one_change_of_the_table() {
-    let mut world =
-        world("[[connection]]\nname = \"net\"\nallow = [\"tcp/22\"]\nnat = \"leave\"\n[tunnel]\nnat = \"leave\"\n");
-    let up = |name: &str, number, far: &str| tunnel(&strongswan("up-client", name, number, "10.1.0.0/24", far));
+    let mut world = World::with_file(
+        "[[connection]]\nname = \"net\"\nallow = [\"tcp/22\"]\nnat = \"leave\"\n[tunnel]\nnat = \"leave\"\n",
+    );
+    let up = |name: &str, number, far: &str| strongswan(name, number, "10.1.0.0/24", far).tunnel();
     world.up(&up("net", 1, "10.2.0.0/24"));
     let set_mark = "[gateway]\nmark = \"0x20000000\"\n[tunnel]\nnat = \"leave\"\n[[connection]]\nname = \"net\"\nallow = [\"tcp/22\"]\n";
-    world.settings = set(set_mark);
+    world.set_file(set_mark);
     // A tunnel that comes up before that joins the others.
     world.up(&up("other", 2, "10.3.0.0/24"));
     let before = rules(&mut world, Kind::Filter);
@@ -150,18 +127,12 @@ fn another_bit_of_the_mark_counts_from_the_next_start_in_one_change_of_the_table
 
 #[test]
 fn start_puts_its_jumps_before_rules_that_were_put_before_them() {
-    let mut world = world("[gateway]\ninner-only = [\"l2tp\"]\n");
+    let mut world = World::with_file("[gateway]\ninner-only = [\"l2tp\"]\n");
     world.start().expect("a start");
-    world.up(&tunnel(&strongswan(
-        "up-client",
-        "net",
-        1,
-        "10.1.0.0/24",
-        "10.2.0.0/24",
-    )));
+    world.up(&net());
     let before: Vec<_> = [Kind::Filter, Kind::Nat].map(|kind| rules(&mut world, kind)).into();
     let above = "*filter\n-I INPUT 1 -j ACCEPT\nCOMMIT\n*nat\n-I POSTROUTING 1 -j MASQUERADE\nCOMMIT\n";
-    world.tables.book(Family::Ipv4).restore(above).expect("rules above");
+    world.book(Family::Ipv4).restore(above).expect("rules above");
     assert!(!world.start().expect("a start").changed.is_empty());
     for (kind, chain, before) in [
         (Kind::Filter, "INPUT", &before[0]),
@@ -177,16 +148,10 @@ fn start_puts_its_jumps_before_rules_that_were_put_before_them() {
 
 #[test]
 fn networks_that_a_tunnel_joins_and_the_settings_name_are_held_apart_once() {
-    let mut world = world(
+    let mut world = World::with_file(
         "[[connection]]\nname = \"net\"\nwhen-down = \"block\"\nbetween = [[\"10.1.0.0/24\", \"10.2.0.0/24\"]]\n",
     );
-    world.up(&tunnel(&strongswan(
-        "up-client",
-        "net",
-        1,
-        "10.1.0.0/24",
-        "10.2.0.0/24",
-    )));
+    world.up(&net());
     let filter = rules(&mut world, Kind::Filter);
     let dropped = "-s 10.2.0.0/24 -d 10.1.0.0/24 -j DROP";
     assert_eq!(filter.matches(dropped).count(), 1, "{filter}");
@@ -195,8 +160,8 @@ fn networks_that_a_tunnel_joins_and_the_settings_name_are_held_apart_once() {
 }
 
 /// What is allowed to a tunnel that its daemon describes so.
-fn allowed(settings: &str, call: &str) -> String {
-    set(settings).policy(&tunnel(call)).allow.to_string()
+fn allowed(file: &str, call: &Call) -> String {
+    settings(file).policy(&call.tunnel()).allow.to_string()
 }
 
 const GUESTS: &str = "[tunnel]\nallow = \"all\"\n[[connection]]\npeer-id = \"*@guest.example\"\nallow = \"none\"\n";
@@ -204,7 +169,6 @@ const STAFF: &str = "[tunnel]\nallow = \"none\"\n[[connection]]\npeer-id = \"*@s
 
 #[test]
 fn no_spelling_of_an_identity_passes_by_an_entry_that_forbids() {
-    let call = strongswan("up-client", "rw", 1, "10.1.0.0/24", "10.9.0.1/32");
     let long = format!("{}@guest.example", "e".repeat(600));
     let cut = format!("{}@guest.example", "e".repeat(500));
     let cut = &cut[..511];
@@ -222,17 +186,12 @@ fn no_spelling_of_an_identity_passes_by_an_entry_that_forbids() {
         ("anna@staff.example", "all"),
         ("guest.example", "all"),
     ] {
-        assert_eq!(
-            allowed(GUESTS, &with(&call, "PLUTO_PEER_ID", identity)),
-            allow,
-            "{identity}"
-        );
+        assert_eq!(allowed(GUESTS, &road_warrior(identity)), allow, "{identity}");
     }
 }
 
 #[test]
 fn no_spelling_of_an_identity_passes_for_one_that_an_entry_allows() {
-    let call = strongswan("up-client", "rw", 1, "10.1.0.0/24", "10.9.0.1/32");
     let long = format!("{}@staff.example", "e".repeat(600));
     for (identity, allow) in [
         ("anna@staff.example", "all"),
@@ -241,11 +200,7 @@ fn no_spelling_of_an_identity_passes_for_one_that_an_entry_allows() {
         ("anna@STAFF.example", "none"),
         (long.as_str(), "none"),
     ] {
-        assert_eq!(
-            allowed(STAFF, &with(&call, "PLUTO_PEER_ID", identity)),
-            allow,
-            "{identity}"
-        );
+        assert_eq!(allowed(STAFF, &road_warrior(identity)), allow, "{identity}");
     }
 }
 
@@ -253,11 +208,10 @@ fn no_spelling_of_an_identity_passes_for_one_that_an_entry_allows() {
 fn an_identity_is_the_same_under_every_daemon_that_can_write_it() {
     let settings = "[tunnel]\nallow = \"none\"\n[[connection]]\npeer-id = \"C=FR, O=L'Exemple, CN=*\"\nallow = \"all\"\n\
                     [[connection]]\npeer-id = 'C=DE, O=Gr\u{fc}n \"Nord\" GmbH, CN=*'\nallow = \"replies\"\n";
-    let libreswan5 = libreswan("up-client", "rw", 16389, "10.1.0.0/24", "10.9.0.1/32");
-    let libreswan4 = with(&libreswan5, "PLUTO_CLIENT_FAMILY", "");
-    let libreswan4 = libreswan4.replace("PLUTO_CLIENT_FAMILY=\n", "");
-    let libreswan54 = with(&libreswan5, "PLUTO_DNS_RESOLVER", "file");
-    let strongswan = strongswan("up-client", "rw", 1, "10.1.0.0/24", "10.9.0.1/32");
+    let libreswan5 = libreswan("rw", 16389, "10.1.0.0/24", "10.9.0.1/32");
+    let libreswan4 = libreswan5.clone().without("PLUTO_CLIENT_FAMILY");
+    let libreswan54 = libreswan5.clone().with("PLUTO_DNS_RESOLVER", "file");
+    let strongswan = road_warrior("");
     for (call, identity, allow) in [
         (&libreswan4, r"C=FR, O=L\047Exemple, CN=anna", "all"),
         (&libreswan5, r"C=FR, O=L\047Exemple, CN=anna", "all"),
@@ -278,7 +232,7 @@ fn an_identity_is_the_same_under_every_daemon_that_can_write_it() {
         (&strongswan, "C=DE, O=Gr??n \"Nord\" GmbH, CN=anna", "none"),
     ] {
         assert_eq!(
-            allowed(settings, &with(call, "PLUTO_PEER_ID", identity)),
+            allowed(settings, &call.clone().with("PLUTO_PEER_ID", identity)),
             allow,
             "{identity}"
         );
@@ -287,15 +241,15 @@ fn an_identity_is_the_same_under_every_daemon_that_can_write_it() {
 
 #[test]
 fn a_user_counts_only_when_authenticated_and_as_the_daemon_can_write_the_name() {
-    let call = libreswan("up-client", "rw", 16389, "10.1.0.0/24", "10.9.0.1/32");
+    let call = libreswan("rw", 16389, "10.1.0.0/24", "10.9.0.1/32");
     let anna = "[tunnel]\nallow = \"none\"\n[[connection]]\nuser = \"anna\"\nallow = \"all\"\n";
-    let user = |failed: &str| with(&with(&call, "PLUTO_USERNAME", "anna"), "XAUTH_FAILED", failed);
+    let user = |failed: &str| call.clone().with("PLUTO_USERNAME", "anna").with("XAUTH_FAILED", failed);
     assert_eq!(allowed(anna, &user("0")), "all");
     assert_eq!(allowed(anna, &user("1")), "none");
     let realm = "[tunnel]\nallow = \"all\"\n[[connection]]\nuser = \"*@guest.example\"\nallow = \"none\"\n";
     // As libreswan strips eve@guest.example.
     assert_eq!(
-        allowed(realm, &with(&call, "PLUTO_USERNAME", "eveguest.example")),
+        allowed(realm, &call.clone().with("PLUTO_USERNAME", "eveguest.example")),
         "none"
     );
     assert_eq!(allowed(realm, &user("0")), "all");
@@ -314,21 +268,20 @@ fn a_name_is_the_connections_in_the_configuration() {
         ("part/1x2", "replies"),
         ("part/1x1", "none"),
     ] {
-        let call = libreswan("up-client", name, 16389, "10.1.0.0/24", "10.9.0.1/32");
+        let call = libreswan(name, 16389, "10.1.0.0/24", "10.9.0.1/32");
         assert_eq!(allowed(settings, &call), allow, "{name}");
     }
     // charon forms no names: this is another child.
-    let call = strongswan("up-client", "net/1x1", 1, "10.1.0.0/24", "10.9.0.1/32");
+    let call = strongswan("net/1x1", 1, "10.1.0.0/24", "10.9.0.1/32");
     assert_eq!(allowed(settings, &call), "none");
 }
 
 #[test]
 fn a_doubt_is_told_in_one_line() {
-    let settings = set(GUESTS);
-    let call = strongswan("up-client", "rw", 1, "10.1.0.0/24", "10.9.0.1/32");
+    let settings = settings(GUESTS);
     let doubts = |identity| {
         settings
-            .uncertain_entries(&tunnel(&with(&call, "PLUTO_PEER_ID", identity)))
+            .uncertain_entries(&road_warrior(identity).tunnel())
             .map(|doubts| doubts.to_string())
     };
     assert_eq!(doubts("eve@guest.example"), None);
@@ -341,13 +294,13 @@ fn a_doubt_is_told_in_one_line() {
 
 #[test]
 fn networks_are_held_apart_for_a_tunnel_that_may_be_meant() {
-    let settings = set(
+    let settings = settings(
         "[[connection]]\npeer-id = \"*@guest.example\"\nwhen-down = \"block\"\nbetween = [[\"10.1.0.0/16\", \"10.2.0.0/16\"]]\n",
     );
-    let call = strongswan("up-client", "rw", 1, "10.1.0.0/24", "10.2.0.0/24");
+    let call = strongswan("rw", 1, "10.1.0.0/24", "10.2.0.0/24");
     let pairs = |identity| {
         settings
-            .blocked_pairs_of(&tunnel(&with(&call, "PLUTO_PEER_ID", identity)))
+            .blocked_pairs_of(&call.clone().with("PLUTO_PEER_ID", identity).tunnel())
             .len()
     };
     assert_eq!((pairs("eve,x@guest.example"), pairs("anna@staff.example")), (1, 0));
@@ -355,11 +308,7 @@ fn networks_are_held_apart_for_a_tunnel_that_may_be_meant() {
 
 #[test]
 fn an_identity_that_a_user_only_claims_opens_nothing() {
-    let call = strongswan("up-client", "rw", 1, "10.1.0.0/24", "10.9.0.1/32");
-    let claims = |user: &str| {
-        let call = with(&call, "PLUTO_PEER_ID", "anna@staff.example");
-        with(&call, "PLUTO_XAUTH_ID", user)
-    };
+    let claims = |user: &str| road_warrior("anna@staff.example").with("PLUTO_XAUTH_ID", user);
     assert_eq!(allowed(STAFF, &claims("anna@staff.example")), "all");
     assert_eq!(allowed(STAFF, &claims("eve")), "none");
     let both = STAFF.replace("allow = \"all\"", "user = \"anna\"\nallow = \"all\"");
@@ -369,12 +318,12 @@ fn an_identity_that_a_user_only_claims_opens_nothing() {
 
 #[test]
 fn whoever_runs_the_machine_is_told_what_guards_nothing() {
-    let mut world = world("[tunnel]\nwhen-down = \"block\"\n");
-    let network = strongswan("up-client", "net", 1, "10.1.0.0/24", "0.0.0.0/0");
-    world.up(&tunnel(&network));
+    let mut world = World::with_file("[tunnel]\nwhen-down = \"block\"\n");
+    let network = strongswan("net", 1, "10.1.0.0/24", "0.0.0.0/0");
+    world.up(&network.tunnel());
     assert!(world.notes.is_empty(), "{:?}", world.notes);
-    let road = strongswan("up-client", "road", 2, "10.9.0.3/32", "0.0.0.0/0");
-    let road = tunnel(&with(&road, "PLUTO_MY_SOURCEIP", "10.9.0.3"));
+    let road = strongswan("road", 2, "10.9.0.3/32", "0.0.0.0/0");
+    let road = road.with("PLUTO_MY_SOURCEIP", "10.9.0.3").tunnel();
     world.up(&road);
     let [note] = &world.notes[..] else {
         panic!("{:?}", world.notes)
@@ -390,10 +339,11 @@ fn whoever_runs_the_machine_is_told_what_guards_nothing() {
 
 #[test]
 fn whoever_runs_the_machine_is_told_where_tunnels_that_are_alike_conflict() {
-    let mut world =
-        world("[[connection]]\nname = \"one\"\nmss = 1360\n[[connection]]\nname = \"two\"\nnat = \"leave\"\n");
+    let mut world = World::with_file(
+        "[[connection]]\nname = \"one\"\nmss = 1360\n[[connection]]\nname = \"two\"\nnat = \"leave\"\n",
+    );
     for name in ["one", "two"] {
-        world.up(&tunnel(&strongswan("up-client", name, 1, "10.1.0.0/24", "10.2.0.0/24")));
+        world.up(&strongswan(name, 1, "10.1.0.0/24", "10.2.0.0/24").tunnel());
     }
     let [note] = &world.notes[..] else {
         panic!("{:?}", world.notes)

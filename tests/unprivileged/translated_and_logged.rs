@@ -1,10 +1,11 @@
 //! Tunnels of libreswan with client address translation (`leftcat=yes`) or a log group (`nflog=`), asked about sample packets.
 
+use crate::support::binary::Call;
 use crate::support::emulator::{Emulator, Kind};
 use crate::support::packet::{Packet, Verdict, after_routing, before_routing, trace};
-use crate::support::world::{World, libreswan, tunnel, with};
-use pluto_updown::plan::TunnelKey;
-use pluto_updown::selector::Family;
+use crate::support::world::{World, libreswan};
+use pluto_updown::firewall::TunnelKey;
+use pluto_updown::net::Family;
 
 const NUMBER: u32 = 16701;
 
@@ -48,22 +49,18 @@ const PLACES: [Place; 2] = [
 ];
 
 impl Place {
-    fn variables(self) -> String {
+    fn up(self) -> Call {
         let bits = if self.family == Family::Ipv4 { 32 } else { 128 };
-        let up = libreswan(
-            "up-client",
-            "cat",
-            NUMBER,
-            &format!("{}/{bits}", self.assigned),
-            self.far,
-        );
-        with(&with(&up, "PLUTO_ME", self.own), "CAT", "YES")
+        let assigned = format!("{}/{bits}", self.assigned);
+        libreswan("cat", NUMBER, &assigned, self.far)
+            .with("PLUTO_ME", self.own)
+            .with("CAT", "YES")
     }
 
-    fn gateway(self, variables: &str) -> Emulator {
+    fn gateway(self, up: &Call) -> Emulator {
         let mut world = World::default();
-        world.up(&tunnel(variables));
-        world.tables.book(self.family).clone()
+        world.up(&up.tunnel());
+        world.book(self.family).clone()
     }
 }
 
@@ -92,7 +89,7 @@ fn to_here(source: &str, destination: &str) -> Packet {
 #[test]
 fn what_leaves_by_the_tunnel_leaves_with_the_address_that_the_peer_gave() {
     for place in PLACES {
-        let tables = place.gateway(&place.variables());
+        let tables = place.gateway(&place.up());
         let of = |packet: Packet| leaves(&tables, &packet);
         let own = from_here(place.own, place.there);
         assert_eq!(
@@ -117,7 +114,7 @@ fn what_leaves_by_the_tunnel_leaves_with_the_address_that_the_peer_gave() {
 #[test]
 fn what_comes_to_that_address_by_the_tunnel_comes_to_our_own() {
     for place in PLACES {
-        let tables = place.gateway(&place.variables());
+        let tables = place.gateway(&place.up());
         let of = |packet: Packet| arrives(&tables, &packet);
         let ours = to_here(place.there, place.assigned);
         assert_eq!(
@@ -141,7 +138,7 @@ fn what_comes_to_that_address_by_the_tunnel_comes_to_our_own() {
 #[test]
 fn nothing_passes_through_a_gateway_that_has_one_address_inside() {
     for place in PLACES {
-        let tables = place.gateway(&place.variables());
+        let tables = place.gateway(&place.up());
         let out = Packet::between(place.other, place.there).in_by("lan0");
         assert_eq!(trace(&tables, &out.out_by_ipsec("w0", NUMBER)).verdict, Verdict::Policy);
         let into = Packet::between(place.there, place.assigned).in_by_ipsec("w0", NUMBER);
@@ -152,10 +149,7 @@ fn nothing_passes_through_a_gateway_that_has_one_address_inside() {
 #[test]
 fn a_narrowed_tunnel_translates_what_it_allows() {
     for place in PLACES {
-        let narrowed = ["PLUTO_MY_PROTOCOL", "PLUTO_PEER_PROTOCOL"]
-            .iter()
-            .fold(place.variables(), |variables, name| with(&variables, name, "6"));
-        let tables = place.gateway(&with(&narrowed, "PLUTO_PEER_PORT", "80"));
+        let tables = place.gateway(&place.up().for_protocol("6").with("PLUTO_PEER_PORT", "80"));
         let of = |port| {
             let packet = Packet::between(place.own, place.there).tcp(40000, port).made_here();
             leaves(&tables, &packet.out_by_ipsec("w0", NUMBER))
@@ -168,7 +162,7 @@ fn a_narrowed_tunnel_translates_what_it_allows() {
 #[test]
 fn a_translated_tunnel_with_a_device_is_known_by_that() {
     for place in PLACES {
-        let tables = place.gateway(&with(&place.variables(), "VTI_IFACE", "vti1"));
+        let tables = place.gateway(&place.up().with("VTI_IFACE", "vti1"));
         let own = from_here(place.own, place.there);
         assert_eq!(
             leaves(&tables, &own.clone().out_by("vti1")),
@@ -195,11 +189,11 @@ fn a_translation_comes_before_the_administrators_own() {
     let place = PLACES[0];
     let mut world = World::default();
     let theirs = "*nat\n-A POSTROUTING -o w0 -j SNAT --to-source 192.0.2.99\nCOMMIT\n";
-    assert_eq!(world.tables.book(place.family).restore(theirs), Ok(()));
-    world.up(&tunnel(&place.variables()));
+    assert_eq!(world.book(place.family).restore(theirs), Ok(()));
+    world.up(&place.up().tunnel());
     let packet = from_here(place.own, place.there);
     let by_tunnel = packet.clone().out_by_ipsec("w0", NUMBER);
-    let tables = world.tables.book(place.family);
+    let tables = world.book(place.family);
     assert_eq!(leaves(tables, &by_tunnel).1, place.assigned);
     assert_eq!(leaves(tables, &packet.out_by("w0")).1, "192.0.2.99");
 }
@@ -207,24 +201,17 @@ fn a_translation_comes_before_the_administrators_own() {
 #[test]
 fn a_tunnel_that_translates_nothing_leaves_the_nat_table_alone() {
     let place = PLACES[0];
-    for variables in [
-        with(&place.variables(), "CAT", ""),
-        with(&place.variables(), "NFLOG", "13"),
-    ] {
-        let is_translated = variables.contains("CAT=YES");
-        let tables = place.gateway(&variables);
+    for up in [place.up().with("CAT", ""), place.up().with("NFLOG", "13")] {
+        let is_translated = up.get("CAT") == "YES";
+        let tables = place.gateway(&up);
         let untouched = tables.table(Kind::Nat).save() == Emulator::new().table(Kind::Nat).save();
         assert_eq!(untouched, !is_translated);
     }
 }
 
 /// A tunnel between two networks that is logged.
-fn logged(connection: &str, number: u32, far: &str) -> String {
-    with(
-        &libreswan("up-client", connection, number, "10.1.0.0/24", far),
-        "NFLOG",
-        "13",
-    )
+fn logged(connection: &str, number: u32, far: &str) -> Call {
+    libreswan(connection, number, "10.1.0.0/24", far).with("NFLOG", "13")
 }
 
 /// How many copies a log gets of a packet, and what becomes of it.
@@ -236,8 +223,8 @@ fn copies(tables: &Emulator, packet: &Packet) -> (usize, Verdict) {
 #[test]
 fn a_log_group_has_all_packets_of_the_tunnel_and_changes_nothing_else() {
     let mut world = World::default();
-    world.up(&tunnel(&logged("net", 16389, "10.2.0.0/24")));
-    let tables = world.tables.book(Family::Ipv4);
+    world.up(&logged("net", 16389, "10.2.0.0/24").tunnel());
+    let tables = world.book(Family::Ipv4);
     let from_peer = Packet::between("10.2.0.7", "10.1.0.9");
     let to_peer = Packet::between("10.1.0.9", "10.2.0.7");
     let into = from_peer.clone().in_by_ipsec("w0", 16389);
@@ -259,18 +246,14 @@ fn a_log_group_has_all_packets_of_the_tunnel_and_changes_nothing_else() {
 
 #[test]
 fn what_is_not_allowed_is_logged_too() {
-    let narrowed = ["PLUTO_MY_PROTOCOL", "PLUTO_PEER_PROTOCOL"]
-        .iter()
-        .fold(logged("net", 16389, "10.2.0.0/24"), |variables, name| {
-            with(&variables, name, "6")
-        });
+    let narrowed = logged("net", 16389, "10.2.0.0/24").for_protocol("6");
     let mut world = World::default();
-    world.up(&tunnel(&narrowed));
+    world.up(&narrowed.tunnel());
     let into = Packet::between("10.2.0.7", "10.1.0.9")
         .udp(1, 2)
         .in_by_ipsec("w0", 16389);
     assert_eq!(
-        copies(world.tables.book(Family::Ipv4), &into.out_by("lan0")),
+        copies(world.book(Family::Ipv4), &into.out_by("lan0")),
         (1, Verdict::Policy)
     );
 }
@@ -278,26 +261,22 @@ fn what_is_not_allowed_is_logged_too() {
 #[test]
 fn a_packet_through_two_tunnels_is_logged_by_each_that_has_a_log_group() {
     let mut world = World::default();
-    world.up(&tunnel(&with(
-        &logged("a", 16389, "10.2.0.0/24"),
-        "PLUTO_MY_CLIENT",
-        "10.0.0.0/8",
-    )));
-    world.up(&tunnel(&with(
-        &logged("b", 16393, "10.3.0.0/24"),
-        "PLUTO_MY_CLIENT",
-        "10.0.0.0/8",
-    )));
+    world.up(&logged("a", 16389, "10.2.0.0/24")
+        .with("PLUTO_MY_CLIENT", "10.0.0.0/8")
+        .tunnel());
+    world.up(&logged("b", 16393, "10.3.0.0/24")
+        .with("PLUTO_MY_CLIENT", "10.0.0.0/8")
+        .tunnel());
     let packet = Packet::between("10.2.0.7", "10.3.0.7")
         .in_by_ipsec("w0", 16389)
         .out_by_ipsec("w0", 16393);
-    assert_eq!(copies(world.tables.book(Family::Ipv4), &packet), (2, Verdict::Accept));
+    assert_eq!(copies(world.book(Family::Ipv4), &packet), (2, Verdict::Accept));
 }
 
 #[test]
 fn a_translated_tunnel_is_logged_with_our_own_address() {
     for place in PLACES {
-        let tables = place.gateway(&with(&place.variables(), "NFLOG", "13"));
+        let tables = place.gateway(&place.up().with("NFLOG", "13"));
         let out = from_here(place.own, place.there).out_by_ipsec("w0", NUMBER);
         let into = before_routing(&tables, &to_here(place.there, place.assigned).in_by_ipsec("w0", NUMBER));
         assert_eq!(copies(&tables, &out), (1, Verdict::Accept));
@@ -316,10 +295,10 @@ fn the_mark_on_a_copy_is_the_connections_name_as_far_as_there_is_room() {
         (&"n".repeat(200), "n".repeat(63)),
     ] {
         let mut world = World::default();
-        let tunnel = tunnel(&logged(name, 16389, "10.2.0.0/24"));
+        let tunnel = logged(name, 16389, "10.2.0.0/24").tunnel();
         world.up(&tunnel);
         let id = TunnelKey::from_tunnel(&tunnel).ids().next().expect("a name");
-        let rules = world.tables.book(Family::Ipv4).rules(&format!("PLUTO-{id}-I")).to_vec();
+        let rules = world.book(Family::Ipv4).rules(&format!("PLUTO-{id}-I")).to_vec();
         let plain = |text: &str| text.replace('"', "");
         assert_eq!(
             rules.iter().map(|rule| plain(rule)).collect::<Vec<_>>(),

@@ -1,11 +1,12 @@
 //! Every answer of a tunnel that a packet comes out of beside every answer of where it goes, for every kind of tunnel at either end:
 //! `two_tunnels.txt` states each verdict, as it is and as it was while one tunnel's chain led to all others'.
 
-use pluto_updown::selector::Family;
-use pluto_updown::settings::Settings;
+use pluto_updown::net::Family;
 
-use crate::support::packet::{Packet, Verdict, trace};
-use crate::support::world::{World, libreswan, strongswan, tunnel, with};
+use crate::support::binary::Call;
+use crate::support::packet::{Packet, Verdict};
+use crate::support::tunnel_kind::TunnelKind;
+use crate::support::world::{World, strongswan};
 
 const WEST: &str = "10.2.0.0/24";
 const EAST: &str = "10.3.0.0/24";
@@ -35,41 +36,21 @@ const KINDS: [&str; 3] = ["policy", "vti", "xfrmi"];
 const FROM: [&str; 7] = ["none", "open", "service", "refused", "narrowed", "replies", "beside"];
 const TO: [&str; 5] = ["clear", "open", "nothing", "narrowed", "none"];
 
-/// A tunnel of a kind; the other end's network is what is behind the hub.
-fn spoke(kind: &str, name: &str, reqid: u32, near: &str, far: &str) -> String {
-    let variables = libreswan("up-client", name, reqid, near, far);
-    match kind {
-        "policy" => variables,
-        "vti" => with(&variables, "VTI_IFACE", &format!("vti{reqid}")),
-        _ => with(
-            &with(&variables, "PLUTO_VIRT_INTERFACE", &format!("ipsec{reqid}")),
-            "PLUTO_XFRMI_ROUTE",
-            "yes",
-        ),
-    }
-}
-
-/// The same for one protocol alone, whatever the ports.
-fn narrowed(variables: &str, protocol: &str) -> String {
-    let mine = with(variables, "PLUTO_MY_PROTOCOL", protocol);
-    with(&mine, "PLUTO_PEER_PROTOCOL", protocol)
-}
-
 /// The tunnels that give an answer at one end, as calls.
-fn tunnels(answer: &str, kind: &str, reqid: u32, near: &str, far: &str) -> Vec<String> {
-    let named = |name: &str| spoke(kind, name, reqid, near, far);
+fn calls_for(answer: &str, kind: TunnelKind, reqid: u32, near: &str, far: &str) -> Vec<Call> {
+    let named = |name: &str| kind.up(name, reqid, near, far);
     match answer {
         // Another tunnel of the kind is up all the same: the chains for interfaces stand.
-        "none" | "clear" => vec![spoke(kind, "other", reqid + 8, "10.8.0.0/24", "10.9.0.0/24")],
-        "narrowed" => vec![narrowed(&named("open"), "6")],
-        "replies" => vec![narrowed(&named("replies"), "6")],
+        "none" | "clear" => vec![kind.up("other", reqid + 8, "10.8.0.0/24", "10.9.0.0/24")],
+        "narrowed" => vec![named("open").for_protocol("6")],
+        "replies" => vec![named("replies").for_protocol("6")],
         // Two that have one number, each for its own protocol: the first is restricted, the second takes the packet.
         "beside" => ["replies 6", "service 17"]
             .map(|pair| {
                 let (name, protocol) = pair.split_once(' ').expect("two words");
                 match kind {
-                    "policy" => narrowed(&strongswan("up-client", name, reqid, near, far), protocol),
-                    _ => narrowed(&named(name), protocol),
+                    TunnelKind::Policy => strongswan(name, reqid, near, far).for_protocol(protocol),
+                    TunnelKind::Vti | TunnelKind::Xfrmi => named(name).for_protocol(protocol),
                 }
             })
             .into(),
@@ -78,33 +59,22 @@ fn tunnels(answer: &str, kind: &str, reqid: u32, near: &str, far: &str) -> Vec<S
 }
 
 /// What becomes of the packet.
-fn verdict([from_kind, to_kind]: [&str; 2], from: &str, to: &str) -> char {
-    let mut world = World {
-        settings: Settings::parse(SETTINGS).expect("good settings"),
-        ..World::default()
-    };
+fn verdict([from_kind, to_kind]: [TunnelKind; 2], from: &str, to: &str) -> char {
+    let mut world = World::with_file(SETTINGS);
     let [first, second] = REQIDS;
     let all = [
-        tunnels(from, from_kind, first, EAST, WEST),
-        tunnels(to, to_kind, second, WEST, EAST),
+        calls_for(from, from_kind, first, EAST, WEST),
+        calls_for(to, to_kind, second, WEST, EAST),
     ];
     for call in all.concat() {
-        world.up(&tunnel(&call));
+        world.up(&call.tunnel());
     }
-    let packet = Packet::between("10.2.0.7", "10.3.0.7").udp(40000, 80);
-    let packet = match from_kind {
-        "policy" => packet.in_by_ipsec("eth0", first),
-        "vti" => packet.in_by(&format!("vti{first}")),
-        _ => packet.in_by_ipsec(&format!("ipsec{first}"), first),
+    let packet = from_kind.comes(Packet::between("10.2.0.7", "10.3.0.7").udp(40000, 80), first);
+    let packet = match to {
+        "clear" => packet.out_by("lan0"),
+        _ => to_kind.leaves(packet, second),
     };
-    let packet = match (to, to_kind) {
-        ("clear", _) => packet.out_by("lan0"),
-        (_, "policy") => packet.out_by_ipsec("eth0", second),
-        // No policy applies before the interface has the packet.
-        (_, "vti") => packet.out_by(&format!("vti{second}")),
-        _ => packet.out_by(&format!("ipsec{second}")),
-    };
-    match trace(world.tables.book(Family::Ipv4), &packet).verdict {
+    match world.verdict(Family::Ipv4, &packet) {
         Verdict::Accept => 'A',
         Verdict::Drop => 'D',
         Verdict::Policy => '.',
@@ -117,9 +87,10 @@ fn verdict([from_kind, to_kind]: [&str; 2], from: &str, to: &str) -> char {
 /// The table, as it is: `FROM-KIND TO-KIND`, then a row for each answer.
 fn table() -> String {
     let mut text = String::new();
-    for from_kind in KINDS {
-        for to_kind in KINDS {
-            text.push_str(&format!("{from_kind} {to_kind}\n"));
+    let kinds = || KINDS.into_iter().zip(TunnelKind::ALL);
+    for (from_name, from_kind) in kinds() {
+        for (to_name, to_kind) in kinds() {
+            text.push_str(&format!("{from_name} {to_name}\n"));
             for from in FROM {
                 let row: String = TO.map(|to| verdict([from_kind, to_kind], from, to)).iter().collect();
                 text.push_str(&format!("  {from:<9}{row}\n"));

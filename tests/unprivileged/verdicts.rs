@@ -1,9 +1,10 @@
 //! The rules of every captured tunnel, asked about sample packets: `verdicts.txt` says in words what must become of them.
 
+use crate::support::captures::{calls, calls_of};
 use crate::support::packet::{From, Packet, To, Verdict, trace};
-use crate::support::world::{World, captured, firewall_action};
-use pluto_updown::selector::Family;
-use pluto_updown::updown_env::FirewallAction;
+use crate::support::world::{World, strongswan};
+use pluto_updown::daemon::FirewallAction;
+use pluto_updown::net::Family;
 
 /// One line of the table.
 struct Line<'a> {
@@ -85,14 +86,11 @@ fn place<P>(text: &str, gateway: P, clear: fn(String) -> P, tunnel: fn(String, u
 fn world(capture: &str, connections: &[&str]) -> World {
     let mut world = World::default();
     for connection in connections {
-        let name = format!("PLUTO_CONNECTION={connection}\n");
-        let calls = captured(capture)
-            .into_iter()
-            .filter(|call| call.contains(&name))
-            .map(|call| firewall_action(&call));
-        let first = calls.take_while(|firewall_action| !matches!(firewall_action, FirewallAction::Close(_)));
+        let calls = calls_of(capture, connection).into_iter();
+        let actions = calls.map(|call| call.firewall_action());
+        let first = actions.take_while(|action| !matches!(action, FirewallAction::Close(_)));
         let ups: Vec<_> = first
-            .filter(|firewall_action| matches!(firewall_action, FirewallAction::Open(_)))
+            .filter(|action| matches!(action, FirewallAction::Open(_)))
             .collect();
         assert!(!ups.is_empty(), "{capture} brings {connection} up");
         for up in ups {
@@ -119,13 +117,13 @@ fn every_sample_packet_gets_the_verdict_that_the_table_says() {
         } = Line::parse(text);
         let mut world = world(capture, &connections);
         let family = Family::of_address(packet.source);
-        let trace = trace(world.tables.book(family), &packet);
+        let trace = trace(world.book(family), &packet);
         assert_eq!(
             trace.verdict,
             verdict,
             "{text}\nmatched {:#?}\n{}",
             trace.matched,
-            world.tables.book(family).save()
+            world.book(family).save()
         );
     }
 }
@@ -145,11 +143,8 @@ fn the_table_speaks_of_every_captured_tunnel() {
             .collect();
         assert!(!spoken.is_empty(), "{capture}");
     }
-    for call in captured("strongswan-6.0.1").iter().chain(&captured("libreswan-5.2")) {
-        let name = call
-            .lines()
-            .find_map(|line| line.strip_prefix("PLUTO_CONNECTION="))
-            .expect("a name");
+    for call in [calls("strongswan-6.0.1"), calls("libreswan-5.2")].concat() {
+        let name = call.get("PLUTO_CONNECTION");
         let kind = name.split('/').next().expect("a first part");
         let spoken = lines()
             .map(Line::parse)
@@ -163,11 +158,9 @@ fn clear_text_meets_three_rules_at_most_however_many_tunnels_are_up() {
     let mut world = World::default();
     for number in 0..200 {
         let peer = format!("10.{}.{}.0/24", 100 + number / 64, number % 64);
-        let variables =
-            crate::support::world::strongswan("up-client", &format!("t{number}"), number + 1, "10.1.0.0/24", &peer);
-        world.call(&firewall_action(&variables)).expect("an up");
+        world.up(&strongswan(&format!("t{number}"), number + 1, "10.1.0.0/24", &peer).tunnel());
     }
-    let book = world.tables.book(Family::Ipv4);
+    let book = world.book(Family::Ipv4);
     let through = Packet::between("198.51.100.1", "198.51.100.2")
         .tcp(1, 2)
         .in_by("eth0")
@@ -190,10 +183,9 @@ fn no_block_holds_more_than_sixty_four_networks() {
     let mut world = World::default();
     for number in 0..130 {
         let peer = format!("10.9.{}.{}/32", number / 100, number % 100);
-        let variables = crate::support::world::strongswan("up-client", "road", number + 1, "10.1.0.0/24", &peer);
-        world.call(&firewall_action(&variables)).expect("an up");
+        world.up(&strongswan("road", number + 1, "10.1.0.0/24", &peer).tunnel());
     }
-    let book = world.tables.book(Family::Ipv4);
+    let book = world.book(Family::Ipv4);
     let blocks: Vec<_> = book
         .chains()
         .into_iter()

@@ -5,22 +5,23 @@ use std::collections::hash_map::Entry;
 
 use toml::de::DeTable;
 
-use super::super::gateway::{Esp, Ike, JumpPlace};
-use super::super::policy::WhenDown;
-use super::super::{ConnectionSettings, Settings};
 use super::found::{TomlTable, TomlValue, find_key};
 use super::report::{SettingsFault, line_number};
+use crate::settings::Settings;
+use crate::settings::connection::ConnectionSettings;
+use crate::settings::gateway::{Esp, Ike, JumpPlace};
+use crate::settings::policy::WhenDown;
 
 /// Where the tables of a file are.
 #[derive(Debug, Default)]
-pub(super) struct Shape<'a> {
+pub(super) struct SettingsTables<'a> {
     pub(super) gateway: Option<&'a DeTable<'a>>,
     pub(super) tunnel: Option<&'a DeTable<'a>>,
     /// Each with the place of its header, in bytes.
     pub(super) connections: Vec<(usize, &'a DeTable<'a>)>,
 }
 
-impl<'a> Shape<'a> {
+impl<'a> SettingsTables<'a> {
     fn gateway_key(&self, name: &str) -> Option<TomlValue<'a>> {
         find_key(TomlTable::Gateway, self.gateway?, name)
     }
@@ -33,18 +34,18 @@ pub(super) fn connection_table<'a>(number: usize, content: &'a DeTable<'a>) -> T
 }
 
 /// Whether the keys go together.
-pub(super) fn check(text: &str, shape: &Shape<'_>, settings: &Settings) -> Result<(), SettingsFault> {
-    known_peers_are_listed(shape, settings)?;
-    each_connection_can_count(text, shape, settings)?;
-    only_what_is_blocked_has_pairs(shape, settings)?;
-    nothing_goes_before_what_must_drop(shape, settings)
+pub(super) fn check(text: &str, tables: &SettingsTables<'_>, settings: &Settings) -> Result<(), SettingsFault> {
+    known_peers_are_listed(tables, settings)?;
+    each_connection_can_count(text, tables, settings)?;
+    only_what_is_blocked_has_pairs(tables, settings)?;
+    nothing_goes_before_what_must_drop(tables, settings)
 }
 
-fn known_peers_are_listed(shape: &Shape<'_>, settings: &Settings) -> Result<(), SettingsFault> {
+fn known_peers_are_listed(tables: &SettingsTables<'_>, settings: &Settings) -> Result<(), SettingsFault> {
     let gateway = &settings.gateway;
     let ike = (gateway.ike == Ike::Known).then_some("ike");
     let esp = (gateway.esp == Esp::Known).then_some("esp");
-    let key = ike.or(esp).and_then(|name| shape.gateway_key(name));
+    let key = ike.or(esp).and_then(|name| tables.gateway_key(name));
     match key {
         Some(key) if gateway.peers.is_empty() => Err(SettingsFault::new(
             key.at,
@@ -58,10 +59,14 @@ fn known_peers_are_listed(shape: &Shape<'_>, settings: &Settings) -> Result<(), 
 
 /// The first entry that matches a tunnel applies. One after an entry for the same tunnels, or for
 /// every tunnel, never does.
-fn each_connection_can_count(text: &str, shape: &Shape<'_>, settings: &Settings) -> Result<(), SettingsFault> {
+fn each_connection_can_count(
+    text: &str,
+    tables: &SettingsTables<'_>,
+    settings: &Settings,
+) -> Result<(), SettingsFault> {
     let mut seen = HashMap::new();
     let mut everyone = None;
-    for (number, (connection, (at, content))) in (1..).zip(settings.connections.iter().zip(&shape.connections)) {
+    for (number, (connection, (at, content))) in (1..).zip(settings.connections.iter().zip(&tables.connections)) {
         let never = |first: usize, tunnels: &str| {
             let fault = format!(
                 "never used: line {} already matches {tunnels}",
@@ -81,8 +86,8 @@ fn each_connection_can_count(text: &str, shape: &Shape<'_>, settings: &Settings)
     Ok(())
 }
 
-fn only_what_is_blocked_has_pairs(shape: &Shape<'_>, settings: &Settings) -> Result<(), SettingsFault> {
-    for (number, (connection, (_, content))) in (1..).zip(settings.connections.iter().zip(&shape.connections)) {
+fn only_what_is_blocked_has_pairs(tables: &SettingsTables<'_>, settings: &Settings) -> Result<(), SettingsFault> {
+    for (number, (connection, (_, content))) in (1..).zip(settings.connections.iter().zip(&tables.connections)) {
         let key = find_key(connection_table(number, content), content, "between");
         match key {
             Some(key) if !connection.between.is_empty() && when_down(connection, settings) != WhenDown::Block => {
@@ -104,13 +109,13 @@ fn when_down(connection: &ConnectionSettings, settings: &Settings) -> WhenDown {
 }
 
 /// After all other rules, no rule of this program can drop packets that one of them has accepted.
-fn nothing_goes_before_what_must_drop(shape: &Shape<'_>, settings: &Settings) -> Result<(), SettingsFault> {
+fn nothing_goes_before_what_must_drop(tables: &SettingsTables<'_>, settings: &Settings) -> Result<(), SettingsFault> {
     let Settings {
         gateway,
         tunnel,
         connections,
     } = settings;
-    let Some(place) = shape.gateway_key("place").filter(|_| gateway.place == JumpPlace::Last) else {
+    let Some(place) = tables.gateway_key("place").filter(|_| gateway.place == JumpPlace::Last) else {
         return Ok(());
     };
     let blocks = tunnel.when_down == WhenDown::Block

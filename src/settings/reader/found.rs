@@ -9,7 +9,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::report::{SettingsFault, choice, quoted, value_text};
-use crate::selector::Expected;
+use crate::net::Expected;
 
 /// A table of the file.
 #[derive(Debug, Clone, Copy)]

@@ -4,13 +4,13 @@ use std::ops::RangeInclusive;
 
 use toml::de::{DeTable, DeValue};
 
-use super::super::Service;
-use super::super::gateway::{Esp, Gateway, IcmpFilter, Ike, IpsecOnlyScope, JumpPlace, Through};
 use super::found::{TomlTable, TomlValue, entries};
 use super::network::{FORM, LIST, is_meant, network};
 use super::policy;
 use super::report::SettingsFault;
-use crate::selector::{MarkBit, PortProtocol};
+use crate::net::{MarkBit, PortProtocol};
+use crate::settings::gateway::{Esp, Gateway, IcmpFilter, Ike, IpsecOnlyScope, JumpPlace, Through};
+use crate::settings::service::Service;
 
 pub(super) const IKE: [(&str, Ike); 3] = [("any", Ike::Any), ("known", Ike::Known), ("leave", Ike::Leave)];
 
@@ -93,8 +93,7 @@ const OTHERS: &str = "ports, a protocol or l2tp; the key icmp decides about ICMP
 
 const TUNNELS_NEED_IT: &str = "ports or protocols without UDP 500 and 4500, ESP and AH, which tunnels need unencrypted";
 
-/// A service that can be kept out of the clear. Not ICMP, and not what tunnels themselves are made
-/// of.
+/// A service that `inner-only` can name. Not ICMP, and not what tunnels themselves need.
 fn inner(item: TomlValue<'_>) -> Result<Service, SettingsFault> {
     let service = policy::service(item)?;
     let ike = |ports: &RangeInclusive<u16>| ports.contains(&500) || ports.contains(&4500);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use toml::de::DeTable;
 
-use super::checks::Shape;
+use super::checks::SettingsTables;
 
 /// The lines of a settings file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub(in super::super) struct TableLines {
     pub(in super::super) keys: BTreeMap<String, usize>,
 }
 
-pub(super) fn find_lines(text: &str, shape: &Shape<'_>) -> SettingsLines {
+pub(super) fn find_lines(text: &str, tables: &SettingsTables<'_>) -> SettingsLines {
     let ends: Vec<_> = text.match_indices('\n').map(|(at, _)| at).collect();
     let line = |at: usize| ends.partition_point(|end| *end < at) + 1;
     let keys = |content: &DeTable<'_>| {
@@ -35,13 +35,13 @@ pub(super) fn find_lines(text: &str, shape: &Shape<'_>) -> SettingsLines {
         header: None,
         keys: content.map(keys).unwrap_or_default(),
     };
-    let connections = shape.connections.iter().map(|(at, content)| TableLines {
+    let connections = tables.connections.iter().map(|(at, content)| TableLines {
         header: Some(line(*at)),
         keys: keys(content),
     });
     SettingsLines {
-        gateway: table(shape.gateway),
-        tunnel: table(shape.tunnel),
+        gateway: table(tables.gateway),
+        tunnel: table(tables.tunnel),
         connections: connections.collect(),
     }
 }

@@ -14,8 +14,10 @@ mod tests;
 
 use toml::de::{DeTable, DeValue};
 
-use super::{ConnectionFilter, ConnectionSettings, Malformed, Policy, PolicyOverrides, Settings};
-use checks::Shape;
+use super::connection::{ConnectionFilter, ConnectionSettings, PolicyOverrides};
+use super::policy::Policy;
+use super::{Malformed, Settings};
+use checks::SettingsTables;
 use found::{TomlTable, TomlValue, entries};
 pub(super) use lines::{SettingsLines, TableLines};
 use report::{SettingsFault, alternatives};
@@ -62,35 +64,35 @@ pub(super) fn read_settings(text: &str) -> Result<Settings, Malformed> {
 /// The same, with the lines of the keys.
 pub(super) fn read_with_lines(text: &str) -> Result<(Settings, SettingsLines), Malformed> {
     let root = DeTable::parse(text).map_err(|error| SettingsFault::syntax(text, &error).in_text(text))?;
-    let (settings, shape) = settings(text, root.get_ref()).map_err(|fault| fault.in_text(text))?;
-    Ok((settings, lines::find_lines(text, &shape)))
+    let (settings, tables) = settings(text, root.get_ref()).map_err(|fault| fault.in_text(text))?;
+    Ok((settings, lines::find_lines(text, &tables)))
 }
 
-fn settings<'a>(text: &str, root: &'a DeTable<'a>) -> Result<(Settings, Shape<'a>), SettingsFault> {
+fn settings<'a>(text: &str, root: &'a DeTable<'a>) -> Result<(Settings, SettingsTables<'a>), SettingsFault> {
     let mut settings = Settings::default();
-    let mut shape = Shape::default();
+    let mut tables = SettingsTables::default();
     for entry in entries(TomlTable::Root, root) {
         match (entry.key.name, entry.value) {
             ("gateway", DeValue::Table(content)) => {
-                shape.gateway = Some(content);
+                tables.gateway = Some(content);
                 settings.gateway = gateway::read_gateway(content)?;
             }
             ("tunnel", DeValue::Table(content)) => {
-                shape.tunnel = Some(content);
+                tables.tunnel = Some(content);
                 settings.tunnel = tunnel(content)?;
             }
             ("connection", DeValue::Array(_)) => {
                 for (number, item) in (1..).zip(entry.list("")?) {
                     let content = table(item)?;
                     settings.connections.push(connection(number, item, content)?);
-                    shape.connections.push((item.at, content));
+                    tables.connections.push((item.at, content));
                 }
             }
             _ => return Err(misplaced(entry)),
         }
     }
-    checks::check(text, &shape, &settings)?;
-    Ok((settings, shape))
+    checks::check(text, &tables, &settings)?;
+    Ok((settings, tables))
 }
 
 /// What is wrong with something at the outermost level.

@@ -6,7 +6,7 @@ use ipnet::{IpNet, Ipv4Net};
 
 use super::found::TomlValue;
 use super::report::SettingsFault;
-use crate::selector::Family;
+use crate::net::Family;
 
 /// What an address or a network is written as, for messages.
 pub(super) const FORM: &str = "an address or a network such as \"192.0.2.1\", \"198.51.100.0/24\" or \"2001:db8::/32\"";

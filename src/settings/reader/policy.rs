@@ -6,12 +6,13 @@ use std::ops::RangeInclusive;
 use ipnet::IpNet;
 use toml::de::{DeInteger, DeValue};
 
-use super::super::policy::{Allow, GatewayAccess, Mss, Nat, OnError, PacketLog, WhenDown};
-use super::super::{PolicyOverrides, Service};
 use super::found::TomlValue;
 use super::network::{self, network};
 use super::report::{SettingsFault, choice, meant_hint};
-use crate::selector::{Expected, Family};
+use crate::net::{Expected, Family};
+use crate::settings::connection::PolicyOverrides;
+use crate::settings::policy::{Allow, GatewayAccess, Mss, Nat, OnError, PacketLog, WhenDown};
+use crate::settings::service::Service;
 
 pub(super) const ALLOW: [(&str, Allow); 3] = [("all", Allow::All), ("replies", Allow::Replies), ("none", Allow::None)];
 

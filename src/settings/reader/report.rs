@@ -4,7 +4,7 @@ use std::fmt;
 
 use toml::de::DeValue;
 
-use super::super::Malformed;
+use crate::settings::Malformed;
 use crate::words::{escaped, nearest, one_line};
 
 /// How much of a text is shown, in bytes.

@@ -14,7 +14,7 @@ use crate::support::emulator::Kind;
 use crate::support::namespace::VARIANTS;
 use crate::support::packet::{ConnectionState, Packet, journey};
 use lab::{Lab, V4, at};
-use pluto_updown::selector::Family;
+use pluto_updown::net::Family;
 use rules::{counting, with_rule};
 
 #[test]

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use pluto_updown::selector::Family;
+use pluto_updown::net::Family;
 
 use super::lab::{Addresses, addresses};
 use crate::support::emulator::Kind;

@@ -8,7 +8,7 @@
 use std::io::Write as _;
 use std::net::{SocketAddr, UdpSocket};
 
-use pluto_updown::selector::Family;
+use pluto_updown::net::Family;
 
 use super::lab::{Addresses, Lab, addresses, at};
 use crate::support::emulator::Emulator;

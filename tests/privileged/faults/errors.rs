@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 use std::fs;
 
+use pluto_updown::net::Family;
 use pluto_updown::netfilter::Backend;
-use pluto_updown::selector::Family;
 
 use super::steps::traced;
 use crate::support::binary::{Call, Ending};

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use pluto_updown::net::Family;
 use pluto_updown::netfilter::{Backend, Table};
-use pluto_updown::selector::Family;
 
 use super::steps::{Step, die, live};
 use crate::support::binary::Call;

@@ -1,7 +1,7 @@
 //! An `up` by settings that need every table and a guard, and a `start` that changes all there is, killed at any step.
 
+use pluto_updown::net::Family;
 use pluto_updown::netfilter::{Backend, Table};
-use pluto_updown::selector::Family;
 
 use super::steps::{Step, die, live};
 use crate::support::binary::Call;

@@ -1,8 +1,7 @@
 //! The steps of a call, and death at one of them.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::fs;
+use std::{fmt, fs};
 
 use crate::support::binary::{Call, Ending, Hook};
 use crate::support::namespace::{Namespace, tool};

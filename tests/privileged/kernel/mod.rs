@@ -9,7 +9,7 @@ mod vti;
 
 use crate::support::namespace::Namespace;
 use pluto_updown::netfilter::Backend;
-use pluto_updown::rtnetlink::{Deleted, InstallResult, Kernel, NetConfig as _, NetObject, Route};
+use pluto_updown::netlink::{Deleted, InstallResult, Kernel, NetConfig as _, NetObject, Route};
 
 /// A gateway with one link, whose hardware addresses are the same in every namespace.
 const GATEWAY: &str = "

@@ -3,11 +3,11 @@
 use std::net::IpAddr;
 
 use nix::errno::Errno;
-use pluto_updown::rtnetlink::{
+use pluto_updown::net::Mark;
+use pluto_updown::netlink::{
     AddressScope, AssignedAddress, Deleted, InstallResult, Kernel, Lookup, NetConfig, NetObject, NoRoute, Origin,
     PolicyRule, ProxyNeighbour, Route, RouteOption, RouteQuery, RouteTable, VtiInterface,
 };
-use pluto_updown::selector::Mark;
 use proptest::prelude::*;
 
 use super::{gateway, route};

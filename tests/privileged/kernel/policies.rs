@@ -1,8 +1,8 @@
 //! The IPsec policies that the kernel lists, beside those that `ip xfrm policy` has put in.
 
+use pluto_updown::net::Mark;
 use pluto_updown::netfilter::Backend;
-use pluto_updown::selector::Mark;
-use pluto_updown::xfrm::{XfrmDirection, XfrmPolicy, policies};
+use pluto_updown::netlink::xfrm::{XfrmDirection, XfrmPolicy, policies};
 
 use crate::support::namespace::{Namespace, tool};
 

@@ -2,10 +2,10 @@
 
 use std::net::IpAddr;
 
-use pluto_updown::rtnetlink::{
+use pluto_updown::net::Interface;
+use pluto_updown::netlink::{
     Ends, Kernel, LinkKind, Lookup, Medium, NetConfig as _, NextHop, NoRoute, RouteKind, RouteOption, RouteQuery,
 };
-use pluto_updown::selector::Interface;
 
 use super::{gateway, route};
 use crate::support::namespace::Namespace;

@@ -1,6 +1,6 @@
 //! What the kernel refuses is said in one line.
 
-use pluto_updown::rtnetlink::{
+use pluto_updown::netlink::{
     AddressScope, AssignedAddress, Deleted, Kernel, NetConfig as _, NetObject, NetlinkFault, ProxyNeighbour, Route,
 };
 

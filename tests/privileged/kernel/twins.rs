@@ -2,11 +2,11 @@
 
 use std::net::IpAddr;
 
-use pluto_updown::rtnetlink::{
+use pluto_updown::net::Mark;
+use pluto_updown::netlink::{
     AddressScope, AssignedAddress, Deleted, InstallResult, Kernel, NetConfig as _, NetObject, Origin, PolicyRule,
     ProxyNeighbour, Route, RouteOption, RouteTable,
 };
-use pluto_updown::selector::Mark;
 
 use super::{configuration, gateway, put, route, take_out};
 use crate::support::namespace::Namespace;

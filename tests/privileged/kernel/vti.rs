@@ -1,6 +1,6 @@
 //! Virtual tunnel interfaces, where the kernel has them.
 
-use pluto_updown::rtnetlink::{Deleted, InstallResult, NetObject, VtiInterface};
+use pluto_updown::netlink::{Deleted, InstallResult, NetObject, VtiInterface};
 
 use super::{configuration, gateway, put, take_out};
 use crate::support::namespace::Namespace;

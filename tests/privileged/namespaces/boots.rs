@@ -1,7 +1,7 @@
 //! A boot with rules that `iptables-save` wrote while tunnels were up: they are in the kernel, and no record knows them.
 
+use pluto_updown::net::Family;
 use pluto_updown::netfilter::Backend;
-use pluto_updown::selector::Family;
 
 use crate::support::binary::Call;
 use crate::support::captures::{find_call, libreswan_up, strongswan_up};

@@ -3,8 +3,8 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
+use pluto_updown::net::Family;
 use pluto_updown::netfilter::Backend;
-use pluto_updown::selector::Family;
 
 use crate::support::captures::{calls, names, path};
 use crate::support::namespace::{Namespace, VARIANTS, ours, the_administrators};
@@ -70,7 +70,7 @@ fn assert_like_the_emulator(backend: Backend) {
             world
                 .call(&call.firewall_action())
                 .unwrap_or_else(|error| panic!("{name}: {call}: {error}"));
-            let emulated = Family::ALL.map(|family| ours(&world.tables.book(family).save()));
+            let emulated = Family::ALL.map(|family| ours(&world.book(family).save()));
             assert_eq!(machine.ours(), emulated, "{name}: {call}");
             let theirs = machine.listing().map(|listing| the_administrators(&listing));
             assert_eq!(theirs, before, "{name}: {call}");

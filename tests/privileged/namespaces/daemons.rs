@@ -209,7 +209,7 @@ fn a_dead_daemons_tunnels_go_after_a_reload_too() {
         old.calls(&libreswan_up());
         machine.hook().must(&libreswan_up().of_tunnel(3));
         old.dies();
-        machine.reload(pluto_updown::selector::Family::Ipv4);
+        machine.reload(pluto_updown::net::Family::Ipv4);
         let mut new = Daemon::start(&machine, "pluto");
         new.calls(&libreswan_up().saying("prepare-client"));
         assert!(

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use pluto_updown::net::Family;
 use pluto_updown::netfilter::{Backend, Table};
-use pluto_updown::selector::Family;
 
 use super::routes::{Router, route};
 use super::tables::{both, machine, repair, saved, spoil};
@@ -58,7 +58,7 @@ fn the_first_tunnel_brings_the_exemption_and_the_last_takes_it_out() {
             world.call(&call.firewall_action()).expect("a good call");
             let now = saved(&machine, family);
             for (kind, now) in Kind::ALL.into_iter().zip(&now) {
-                let emulated = world.tables.book(family).table(kind).save();
+                let emulated = world.book(family).table(kind).save();
                 assert_eq!(ours(now), ours(&emulated), "{backend} {family}: {call}");
             }
             if machine.state().exists() {

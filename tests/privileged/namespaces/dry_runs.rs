@@ -3,8 +3,8 @@
 use std::fs;
 
 use pluto_updown::cli::command_line;
+use pluto_updown::net::Family;
 use pluto_updown::netfilter::Backend;
-use pluto_updown::selector::Family;
 
 use super::routes::Router;
 use crate::support::binary::{Call, Hook};

@@ -1,6 +1,6 @@
 //! `explain` on real tables: it finds its rules in what the kernel lists, and says so where it does not.
 
-use pluto_updown::selector::Family;
+use pluto_updown::net::Family;
 
 use crate::support::captures::strongswan_up;
 use crate::support::namespace::{Namespace, VARIANTS};

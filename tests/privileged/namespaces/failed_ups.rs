@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use pluto_updown::selector::Family;
+use pluto_updown::net::Family;
 
 use super::daemons::Daemon;
 use super::prune::{add_policies, policies};

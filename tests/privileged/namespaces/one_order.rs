@@ -1,7 +1,7 @@
 //! Tunnels whose selectors overlap stand in one order in the kernel, whichever came up last, and after each way to put them in anew.
 
+use pluto_updown::net::Family;
 use pluto_updown::netfilter::{Backend, Table};
-use pluto_updown::selector::Family;
 
 use crate::support::binary::Call;
 use crate::support::captures::libreswan_up;

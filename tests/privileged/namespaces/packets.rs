@@ -8,8 +8,8 @@ mod wire;
 
 use std::collections::BTreeMap;
 
+use pluto_updown::net::Family;
 use pluto_updown::netfilter::Backend;
-use pluto_updown::selector::Family;
 
 use crate::support::namespace::VARIANTS;
 use lab::{Fate, ForeignMark, Lab, Way};

@@ -92,7 +92,7 @@ fn a_reload_costs_one_failed_restore_one_look_and_one_restore() {
     for backend in VARIANTS {
         let machine = Namespace::new(backend);
         machine.hook().must(&libreswan_up());
-        machine.reload(pluto_updown::selector::Family::Ipv4);
+        machine.reload(pluto_updown::net::Family::Ipv4);
         let programs = executed(&machine, &libreswan_up().of_tunnel(9));
         assert_eq!(programs, ["iptables-restore", "iptables-save", "iptables-restore"]);
         // And no more from then on.

@@ -2,8 +2,8 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
+use pluto_updown::net::Family;
 use pluto_updown::netfilter::Backend;
-use pluto_updown::selector::Family;
 
 use super::daemons::Daemon;
 use crate::support::binary::{Call, Hook};
@@ -140,7 +140,7 @@ fn a_reload_before_leaves_the_living_ones_rules_right() {
         machine.hook().must(&stays);
         let alone = machine.listing();
         machine.hook().must(&goes);
-        machine.reload(pluto_updown::selector::Family::Ipv4);
+        machine.reload(pluto_updown::net::Family::Ipv4);
         let text = prune(&machine.hook(), &[]);
         assert!(
             text.contains("tunnel-3: stale, no IPsec policy in the kernel, removed"),

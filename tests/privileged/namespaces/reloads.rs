@@ -1,7 +1,7 @@
 //! A firewall that is reloaded between two calls.
 
+use pluto_updown::net::Family;
 use pluto_updown::netfilter::Backend;
-use pluto_updown::selector::Family;
 
 use crate::support::binary::Call;
 use crate::support::captures::{find_call, libreswan_up, strongswan_up};

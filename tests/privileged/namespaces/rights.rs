@@ -116,7 +116,7 @@ fn the_capabilities_that_pluto_leaves_are_enough() {
             assert!(machine.ours()[0].len() > 5, "{backend}");
             hook.must(&libreswan_up().of_tunnel(3));
             hook.must(&up.opposite());
-            machine.reload(pluto_updown::selector::Family::Ipv4);
+            machine.reload(pluto_updown::net::Family::Ipv4);
             hook.must(&libreswan_up().of_tunnel(3).opposite());
             // The source address stays until then.
             hook.must(&libreswan_up().saying("unroute-client"));

@@ -6,9 +6,8 @@
 use std::collections::BTreeMap;
 
 use pluto_updown::apply::Blocked;
+use pluto_updown::net::Family;
 use pluto_updown::netfilter::Backend;
-use pluto_updown::selector::Family;
-use pluto_updown::settings::Settings;
 
 use super::tables::{machine, saved};
 use crate::support::binary::{Call, Ending};
@@ -120,7 +119,7 @@ impl Pair {
         world.tables.default = backend;
         for family in Family::ALL {
             let administrators = "*filter\n:ADMIN - [0:0]\nCOMMIT\n";
-            let taken = world.tables.book(family).restore(administrators);
+            let taken = world.book(family).restore(administrators);
             assert_eq!(taken, Ok(()));
         }
         let before = Family::ALL.map(|family| saved(&machine, family));
@@ -129,7 +128,7 @@ impl Pair {
 
     pub(crate) fn set(&mut self, text: &str) {
         self.machine.settings(text);
-        self.world.settings = Settings::parse(text).unwrap_or_else(|error| panic!("{text}: {error:?}"));
+        self.world.set_file(text);
     }
 
     pub(crate) fn call(&mut self, call: &Call) {
@@ -165,7 +164,7 @@ impl Pair {
     pub(crate) fn assert_alike(&mut self, what: &str) {
         for family in Family::ALL {
             for (kind, real) in Kind::ALL.into_iter().zip(saved(&self.machine, family)) {
-                let emulated = self.world.tables.book(family).table(kind).save();
+                let emulated = self.world.book(family).table(kind).save();
                 let (real, emulated) = (rules(&real), rules(&emulated));
                 let differ = |chain: &&String| real.get(*chain) != emulated.get(*chain);
                 let chains: Vec<_> = real.keys().chain(emulated.keys()).filter(differ).collect();
@@ -299,7 +298,7 @@ impl Pair {
                 .programs()
                 .join(format!("{}-restore", crate::support::namespace::prefix(family)));
             pair.machine.run([program.to_str().expect("a path"), "--noflush"], OWN);
-            let taken = pair.world.tables.book(family).restore(OWN);
+            let taken = pair.world.book(family).restore(OWN);
             assert_eq!(taken, Ok(()));
         }
         pair.before = Family::ALL.map(|family| saved(&pair.machine, family));

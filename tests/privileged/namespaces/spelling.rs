@@ -4,12 +4,12 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use pluto_updown::net::{
+    Family, Icmp, Interface, MarkBit, Network, PortProtocol, Ports, Protocol, SaProtocol, Traffic,
+};
 use pluto_updown::netfilter::{
     BuiltIn, ChainName, Comment, CtState, Direction, InterfaceMatch, IptablesSave, LogPrefix, Match, NflogPrefix,
     NflogTarget, PolicyMatch, Rule, Table, Target, normalize,
-};
-use pluto_updown::selector::{
-    Family, Icmp, Interface, MarkBit, Network, PortProtocol, Ports, Protocol, SaProtocol, Traffic,
 };
 
 use crate::support::namespace::{Namespace, VARIANTS, prefix, tool};

@@ -2,8 +2,8 @@
 
 use std::fs;
 
+use pluto_updown::net::Family;
 use pluto_updown::netfilter::Backend;
-use pluto_updown::selector::Family;
 use serde_json::Value;
 
 use super::daemons::Daemon;
@@ -167,7 +167,10 @@ fn what_differs_is_told_in_a_line_with_the_command_that_mends_it() {
         ] {
             assert!(text.contains(&format!("{backend}-{line}")), "{text}");
         }
-        assert!(text.starts_with("NOT OK: 16 missing chains, 1 missing jump, 1 unexpected rule (2 tunnels up)"), "{text}");
+        assert!(
+            text.starts_with("NOT OK: 16 missing chains, 1 missing jump, 1 unexpected rule (2 tunnels up)"),
+            "{text}"
+        );
         assert_eq!(text.matches("  fix: pluto-updown restore\n").count(), 1, "{text}");
         let (_, whole) = status(&machine.hook(), &["-v"]);
         assert_eq!(whole.matches(" -- fix: pluto-updown restore\n").count(), 3, "{whole}");

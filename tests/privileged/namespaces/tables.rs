@@ -5,8 +5,8 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
+use pluto_updown::net::Family;
 use pluto_updown::netfilter::{Backend, Table};
-use pluto_updown::selector::Family;
 
 use crate::support::binary::{Call, write_program};
 use crate::support::captures::libreswan_up;
@@ -79,7 +79,7 @@ fn both_tables_are_after_the_last_down_as_they_were_before_the_first_up() {
             machine.hook().must(&call);
             world.call(&call.firewall_action()).expect("a good call");
             for (kind, now) in Kind::ALL.into_iter().zip(saved(&machine, family)) {
-                let emulated = world.tables.book(family).table(kind).save();
+                let emulated = world.book(family).table(kind).save();
                 assert_eq!(ours(&now), ours(&emulated), "{backend} {family}: {call}");
             }
         }

@@ -3,8 +3,8 @@
 use std::fs::{self, File};
 use std::time::Duration;
 
+use pluto_updown::net::Family;
 use pluto_updown::netfilter::Backend;
-use pluto_updown::selector::Family;
 use serde_json::Value;
 
 use crate::support::binary::{Call, Hook};
@@ -82,7 +82,10 @@ fn a_tunnel_whose_policy_is_gone_for_more_than_a_minute_is_not_ok() {
         age(&machine);
         let (code, text) = status(&hook, &[]);
         assert_eq!(code, Some(1), "{text}");
-        assert!(text.starts_with("NOT OK: 1 tunnel without an IPsec policy in the kernel (2 tunnels up)"), "{text}");
+        assert!(
+            text.starts_with("NOT OK: 1 tunnel without an IPsec policy in the kernel (2 tunnels up)"),
+            "{text}"
+        );
         assert!(
             text.contains("net-net (10.2.0.0/24): no IPsec policy in the kernel"),
             "{text}"
@@ -115,11 +118,20 @@ fn tunnels_that_a_flush_took_the_rules_of_are_shown_and_get_them_back() {
         assert_eq!(machine.listing(), empty);
         let (code, text) = status(&hook, &[]);
         assert_eq!(code, Some(1), "{text}");
-        assert!(text.starts_with("NOT OK: 1 tunnel up without rules (1 tunnel up)"), "{text}");
+        assert!(
+            text.starts_with("NOT OK: 1 tunnel up without rules (1 tunnel up)"),
+            "{text}"
+        );
         assert!(text.contains("net-net (10.2.0.0/24): up without rules for "), "{text}");
-        assert!(text.contains(": flush removed its rules\n  fix: pluto-updown start\n"), "{text}");
+        assert!(
+            text.contains(": flush removed its rules\n  fix: pluto-updown start\n"),
+            "{text}"
+        );
         let text = hook.operate(&["restore"]).out_text();
-        assert!(text.contains("needs you: net-net (10.2.0.0/24) is up without rules"), "{text}");
+        assert!(
+            text.contains("needs you: net-net (10.2.0.0/24) is up without rules"),
+            "{text}"
+        );
         // A second flush forgets no tunnel either.
         hook.operate(&["flush", "--yes"]);
         assert_eq!(hook.operate(&["start"]).code, Some(0));
@@ -137,13 +149,18 @@ fn tunnels_that_a_flush_took_the_rules_of_are_shown_and_get_them_back() {
 fn sas_of_which_no_tunnel_is_recorded_are_noted() {
     let machine = Namespace::new(Backend::Nft);
     let hook = machine.hook();
-    machine.shell(
-        "ip xfrm state allocspi src 192.0.2.1 dst 192.0.2.2 proto esp reqid 1 mode tunnel min 0x100 max 0x1ff",
-    );
+    machine
+        .shell("ip xfrm state allocspi src 192.0.2.1 dst 192.0.2.2 proto esp reqid 1 mode tunnel min 0x100 max 0x1ff");
     let (code, text) = status(&hook, &[]);
     assert_eq!(code, Some(0), "{text}");
-    assert!(text.starts_with("OK: no tunnel recorded, but IPsec SAs in the kernel"), "{text}");
-    assert!(text.contains("\nnote: the kernel has 1 IPsec SA, but no tunnel is recorded"), "{text}");
+    assert!(
+        text.starts_with("OK: no tunnel recorded, but IPsec SAs in the kernel"),
+        "{text}"
+    );
+    assert!(
+        text.contains("\nnote: the kernel has 1 IPsec SA, but no tunnel is recorded"),
+        "{text}"
+    );
     assert_eq!(kinds(&json(&hook), "note"), ["no-record"]);
     let text = hook.operate(&["restore"]).out_text();
     assert!(text.starts_with("needs you: the kernel has 1 IPsec SA"), "{text}");
@@ -468,7 +485,9 @@ fn monitoring_systems_get_what_they_read() {
     let (code, text) = status(&hook, &["--nagios", "--expect", "branch"]);
     assert_eq!(code, Some(2), "{text}");
     assert!(
-        text.starts_with("PLUTO-UPDOWN CRITICAL - 1 tunnel asked for not up (1 tunnel up): expected tunnel branch is not up | "),
+        text.starts_with(
+            "PLUTO-UPDOWN CRITICAL - 1 tunnel asked for not up (1 tunnel up): expected tunnel branch is not up | "
+        ),
         "{text}"
     );
     let (code, text) = status(&hook, &["--prometheus"]);

@@ -4,92 +4,46 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use pluto_updown::apply::ApplyError;
-use pluto_updown::iptables::TablesError;
+use pluto_updown::daemon::FirewallAction;
 use pluto_updown::netfilter::Backend;
-use pluto_updown::selector::Family;
-use pluto_updown::settings::Settings;
-use pluto_updown::updown_env::FirewallAction;
+use pluto_updown::netfilter::iptables::TablesError;
 
 use crate::support::charon::{ByChance, Charon, SETTINGS};
-use crate::support::emulator::Kind;
 use crate::support::figures::tell;
-use crate::support::model::{Ended, Model, Verb};
+use crate::support::model::{Modelled, Verb};
 use crate::support::random::{Random, parameter, seed};
-use crate::support::world::{Chance, Fate, World, libreswan, strongswan, tunnel, with};
+use crate::support::world::{Chance, Fate, World, libreswan, strongswan};
 
-/// An administrator's rules, which nobody may touch.
 fn machine(backend: Backend) -> World {
-    const TEXT: &str = "*filter\n-A INPUT -i lo -j ACCEPT\n-A FORWARD -i lan0 -j ACCEPT\nCOMMIT\n\
-                        *nat\n-A POSTROUTING -o w0 -j ACCEPT\nCOMMIT\n";
-    let mut world = World {
-        settings: Settings::parse(SETTINGS).expect("good settings"),
-        ..World::default()
-    };
-    world.tables.default = backend;
-    for family in Family::ALL {
-        world.tables.book(family).restore(TEXT).expect("rules");
-    }
-    world
-}
-
-/// Every chain with its rules; in which order tunnels stand in ours is nobody's business.
-fn contents(world: &mut World) -> BTreeMap<String, Vec<String>> {
-    let mut contents = BTreeMap::new();
-    for family in Family::ALL {
-        let book = world.tables.book(family);
-        for kind in Kind::ALL {
-            for chain in book.table(kind).chains() {
-                let mut rules = book.table(kind).rules(chain).to_vec();
-                if chain.starts_with("PLUTO-") {
-                    rules.sort();
-                }
-                contents.insert(format!("{family} {} {chain}", kind.name()), rules);
-            }
-        }
-    }
-    contents
-}
-
-/// What the kernel should hold.
-fn expected(backend: Backend, model: &Model) -> BTreeMap<String, Vec<String>> {
-    let mut fresh = machine(backend);
-    for up in model.standing() {
-        fresh.up(up);
-    }
-    contents(&mut fresh)
+    World::with_file(SETTINGS).on(backend).administered()
 }
 
 #[test]
 fn a_down_that_is_refused_halfway_is_made_by_the_next_call() {
-    let counted = strongswan("up-client", "counted", 1, "10.1.0.0/24", "10.2.0.0/24");
-    let single = with(
-        &libreswan("up-client", "single", 16389, "10.0.10.1/32", "10.3.0.0/24"),
-        "CAT",
-        "YES",
-    );
-    for variables in [counted, single] {
-        let tunnel = tunnel(&variables);
+    let counted = strongswan("counted", 1, "10.1.0.0/24", "10.2.0.0/24");
+    let single = libreswan("single", 16389, "10.0.10.1/32", "10.3.0.0/24").with("CAT", "YES");
+    for call in [counted, single] {
+        let tunnel = call.tunnel();
         let mut world = machine(Backend::Nft);
-        world.settings = Settings::default();
+        world.set_file("");
         world.up(&tunnel);
         // The restore, the rebuild that takes its place, and the one that clears up behind both.
         world.tables.fates = [Fate::RefusedHalfway, Fate::RefusedHalfway, Fate::Refused].into();
-        let refused = world.call(&FirewallAction::Close(Box::new(tunnel.clone())));
+        let refused = world.try_down(&tunnel);
         let Err(ApplyError::Owed(reason)) = refused else {
             panic!("{refused:?}");
         };
         assert!(matches!(*reason, ApplyError::Tables(TablesError::Refused { .. })));
         assert!(world.tables.fates.is_empty());
         world.call(&FirewallAction::Nothing).expect("the next call");
-        assert_eq!(contents(&mut world), contents(&mut machine(Backend::Nft)));
+        assert_eq!(world.contents(), machine(Backend::Nft).contents());
         assert!(world.is_forgotten());
     }
 }
 
-/// A machine in which restores fail, the daemon, and what should stand.
+/// A machine in which restores fail, and the daemon.
 struct Life {
-    world: World,
-    model: Model,
+    gateway: Modelled,
     charon: Charon,
     failed: usize,
 }
@@ -103,48 +57,29 @@ impl Life {
             met: BTreeMap::new(),
         });
         Self {
-            world,
-            model: Model::default(),
+            gateway: Modelled::new(world),
             charon: Charon::new(!seed, connections),
             failed: 0,
         }
     }
 
     fn event(&mut self) {
-        let ByChance { verb, variables } = self.charon.call();
-        let tunnel = tunnel(&variables);
-        let result = self.world.call(&match verb {
-            Verb::Up => FirewallAction::Open(Box::new(tunnel.clone())),
-            Verb::Down => FirewallAction::Close(Box::new(tunnel.clone())),
-        });
-        self.failed += usize::from(result.is_err());
-        let ended = match result {
-            Ok(_) => Ended::Done,
-            Err(ApplyError::Owed(_)) => Ended::Refused,
-            Err(_) if !self.world.began => Ended::Refused,
-            Err(ApplyError::Tables(TablesError::Unknown { .. })) => Ended::Open,
-            Err(ApplyError::Tables(TablesError::Refused { .. })) => Ended::Refused,
-            Err(error) => panic!("{error}"),
-        };
-        self.model.call(&tunnel, verb, ended);
+        let ByChance { verb, call } = self.charon.call();
+        self.failed += usize::from(!self.gateway.call(&call.tunnel(), verb));
     }
 
     /// No restore fails any more.
     fn calm_down(&mut self) -> Chance {
-        self.world.tables.chance.take().expect("chance until now")
+        self.gateway.world.tables.chance.take().expect("chance until now")
     }
 
     /// What is left of the daemon's children goes, and then what refused downs have left.
-    fn end(&mut self) {
-        for ByChance { variables, .. } in self.charon.by_ref() {
-            let tunnel = tunnel(&variables);
-            self.world.down(&tunnel);
-            self.model.call(&tunnel, Verb::Down, Ended::Done);
+    fn end(&mut self, backend: Backend, what: &str) {
+        for ByChance { call, .. } in self.charon.by_ref() {
+            assert!(self.gateway.call(&call.tunnel(), Verb::Down), "{what}");
         }
-        assert_eq!(self.world.openers(), self.model.record());
-        for up in self.model.standing() {
-            self.world.down(up);
-        }
+        self.gateway.assert_agrees(machine(backend), what);
+        self.gateway.assert_ends(machine(backend), what);
     }
 }
 
@@ -162,29 +97,19 @@ struct Figures {
 fn live(backend: Backend, events: usize, connections: usize, seed: u64, figures: &mut Figures) {
     let mut life = Life::new(backend, connections, seed);
     (0..events).for_each(|_| life.event());
-    figures.restores += life.world.tables.restores();
+    figures.restores += life.gateway.world.tables.restores();
     for (fate, count) in life.calm_down().met {
         *figures.met.entry(fate).or_default() += count;
     }
-    figures.mended += life.world.restore().expect("a restore").len();
+    figures.mended += life.gateway.world.restore().expect("a restore").len();
     figures.failed += life.failed;
     figures.silent += life.charon.silent;
-    figures.standing += life.model.standing().len();
+    figures.standing += life.gateway.model.standing().len();
     let what = format!("{backend}, seed {seed}");
-    assert_eq!(life.world.openers(), life.model.record(), "the record, {what}");
-    assert_eq!(
-        contents(&mut life.world),
-        expected(backend, &life.model),
-        "the kernel, {what}"
-    );
-    assert_eq!(life.world.restore().expect("a restore"), [], "a second restore, {what}");
-    life.end();
-    assert_eq!(
-        contents(&mut life.world),
-        contents(&mut machine(backend)),
-        "the end, {what}"
-    );
-    assert!(life.world.is_forgotten(), "the record at the end, {what}");
+    life.gateway.assert_agrees(machine(backend), &what);
+    let again = life.gateway.world.restore().expect("a restore");
+    assert_eq!(again, [], "a second restore, {what}");
+    life.end(backend, &what);
 }
 
 /// So many sequences on each backend, with tunnels of both families.

@@ -2,9 +2,9 @@
 
 use std::fs;
 
+use pluto_updown::daemon::Tunnel;
+use pluto_updown::net::Family;
 use pluto_updown::netfilter::Backend;
-use pluto_updown::selector::Family;
-use pluto_updown::updown_env::Tunnel;
 
 use crate::support::binary::{Call, Ending, write_program};
 use crate::support::captures::libreswan_up;
@@ -13,7 +13,6 @@ use crate::support::figures::tell;
 use crate::support::model::{Ended, Model};
 use crate::support::namespace::{Namespace, VARIANTS, prefix, timeless, tool};
 use crate::support::random::{parameter, seed};
-use crate::support::world::tunnel;
 
 /// How many connections there are of each kind.
 const CONNECTIONS: usize = 6;
@@ -71,11 +70,6 @@ fn ended(ending: &Ending) -> Ended {
     }
 }
 
-fn call(variables: &str) -> Call {
-    let pairs = variables.lines().filter_map(|line| line.split_once('='));
-    pairs.fold(Call::default(), |call, (name, value)| call.with(name, value))
-}
-
 fn live(backend: Backend, events: usize, seed: u64) {
     let machine = Namespace::new(backend);
     machine.settings(SETTINGS);
@@ -89,8 +83,8 @@ fn live(backend: Backend, events: usize, seed: u64) {
         while machine.record_exists("pending") {
             machine.hook().call(&libreswan_up().saying("route-client"));
         }
-        let ByChance { verb, variables } = charon.call();
-        let (call, tunnel) = (call(&variables), tunnel(&variables));
+        let ByChance { verb, call } = charon.call();
+        let tunnel = call.tunnel();
         let ended = ended(&machine.hook().call(&call));
         failed += usize::from(ended != Ended::Done);
         model.call(&tunnel, verb, ended);

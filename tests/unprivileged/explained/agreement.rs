@@ -2,9 +2,9 @@
 
 use std::borrow::Cow;
 
+use pluto_updown::net::Family;
 use pluto_updown::netfilter::{Table, Target as RuleVerdict, normalize};
-use pluto_updown::plan::{Assumption, HookTrace, RuleOrder, RulesetModel, Trace as PacketTrace, Walk, WalkEnd};
-use pluto_updown::selector::Family;
+use pluto_updown::trace::{Assumption, HookTrace, RuleOrder, RulesetModel, Trace as PacketTrace, Walk, WalkEnd};
 use proptest::prelude::*;
 
 use super::packets::{ignorance, is_so, known, packets, vague};

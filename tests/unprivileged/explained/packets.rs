@@ -2,9 +2,9 @@
 
 use std::num::NonZeroU8;
 
+use pluto_updown::net::{Family, Icmp, Interface, PortProtocol, Ports, Protocol, SaProtocol, Traffic};
 use pluto_updown::netfilter::Direction;
-use pluto_updown::plan::{Assumption, ConnectionDirection, Doubt, Endpoint, Packet, PacketCtState};
-use pluto_updown::selector::{Family, Icmp, Interface, PortProtocol, Ports, Protocol, SaProtocol, Traffic};
+use pluto_updown::trace::{Assumption, ConnectionDirection, Doubt, Endpoint, Packet, PacketCtState};
 use proptest::prelude::*;
 
 use crate::support::packet::{self as emulated, ConnectionState, ESP, From, To};

@@ -2,15 +2,13 @@
 
 use std::net::IpAddr;
 
+use pluto_updown::daemon::SaMatch;
+use pluto_updown::firewall::{AllowedTraffic, PacketPath, filter_paths};
+use pluto_updown::net::{Family, Icmp, Network, PortProtocol, Ports, Traffic};
 use pluto_updown::netfilter::{Backend, Direction, Ruleset};
-use pluto_updown::plan::{
-    AllowedTraffic, ConnectionDirection, Endpoint, Packet, PacketCtState, PacketPath, RulesetModel, WalkEnd,
-    filter_paths,
-};
-use pluto_updown::record::{Store, TunnelRecord};
-use pluto_updown::selector::{Family, Icmp, Network, PortProtocol, Ports, Traffic};
 use pluto_updown::settings::{Allow, Service};
-use pluto_updown::updown_env::SaMatch;
+use pluto_updown::state::{Store, TunnelRecord};
+use pluto_updown::trace::{ConnectionDirection, Endpoint, Packet, PacketCtState, RulesetModel, WalkEnd};
 use proptest::prelude::*;
 
 use super::worlds::{calls, files, wanted, world};
@@ -155,7 +153,7 @@ proptest! {
                         .filter(|end| *end != WalkEnd::Left || !is_in_clear) else { continue };
                     let seen = match path.direction() {
                         Direction::In => kind.clone(),
-                        Direction::Out => pluto_updown::plan::seen_from_destination(Direction::Out, &kind),
+                        Direction::Out => pluto_updown::trace::seen_from_destination(Direction::Out, &kind),
                     };
                     let ends: Vec<_> = rules.traces(packet(&record, path, &near, seen, connection)).iter().map(|journey| journey.walk_end()).collect();
                     prop_assert!(ends.iter().all(|other| *other == end), "{path:?} {kind:?} {connection:?} {way:?}: {ends:?}");

@@ -3,15 +3,14 @@
 use std::path::Path;
 
 use pluto_updown::apply::ApplyError;
+use pluto_updown::firewall::{DesiredState, TunnelRules};
+use pluto_updown::net::Family;
 use pluto_updown::netfilter::{Backend, Ruleset};
-use pluto_updown::plan::{DesiredState, TunnelRules};
-use pluto_updown::record::Store;
-use pluto_updown::selector::Family;
-use pluto_updown::settings::Settings;
-use pluto_updown::updown_env::FirewallAction;
+use pluto_updown::state::Store;
 use proptest::prelude::*;
 
-use crate::support::world::{World, libreswan, strongswan, tunnel, with};
+use crate::support::binary::Call;
+use crate::support::world::{World, libreswan, strongswan};
 
 /// What a key can be set to; each is a line of the file, and nothing for what counts without.
 const TUNNEL: [&[&str]; 8] = [
@@ -72,71 +71,50 @@ pub(crate) fn files() -> impl Strategy<Value = String> {
     })
 }
 
-/// The variables of each tunnel that may be up.
-pub(crate) fn calls() -> Vec<String> {
-    let narrow = |call: &str, protocol: &str, my: &str, peer: &str| {
-        [
-            ("PLUTO_MY_PROTOCOL", protocol),
-            ("PLUTO_PEER_PROTOCOL", protocol),
-            ("PLUTO_MY_PORT", my),
-            ("PLUTO_PEER_PORT", peer),
-        ]
-        .iter()
-        .fold(call.to_owned(), |call, (name, value)| with(&call, name, value))
+/// The call of each tunnel that may be up.
+pub(crate) fn calls() -> Vec<Call> {
+    let ports = |call: Call, my, peer| {
+        call.for_protocol("6")
+            .with("PLUTO_MY_PORT", my)
+            .with("PLUTO_PEER_PORT", peer)
     };
-    let client = |name, reqid, near, far| strongswan("up-client", name, reqid, near, far);
-    let vti = |name, device, near, far| with(&libreswan("up-client", name, 7, near, far), "VTI_IFACE", device);
+    let vti = |name, interface, near, far| libreswan(name, 7, near, far).with("VTI_IFACE", interface);
     vec![
-        client("office", 1, "10.1.0.0/24", "10.2.0.0/24"),
-        with(
-            &client("open", 2, "10.1.0.0/24", "10.3.0.0/24"),
-            "PLUTO_HOST_ACCESS",
-            "1",
-        ),
-        with(
-            &strongswan("up-host", "peer", 6, "192.0.2.1/32", "198.51.100.6/32"),
-            "PLUTO_IPCOMP",
-            "1",
-        ),
-        client("south", 4, "10.0.0.0/8", "10.4.0.0/24"),
-        client("sea", 5, "10.0.0.0/8", "10.5.0.0/24"),
-        narrow(&client("web", 8, "10.1.0.0/24", "10.2.0.0/24"), "6", "80", "0"),
-        narrow(&client("ssh", 8, "10.1.0.0/24", "10.2.0.0/24"), "6", "0", "22"),
-        narrow(&client("icmp", 9, "10.1.0.0/24", "10.6.0.0/24"), "1", "8", "0"),
+        strongswan("office", 1, "10.1.0.0/24", "10.2.0.0/24"),
+        strongswan("open", 2, "10.1.0.0/24", "10.3.0.0/24").with("PLUTO_HOST_ACCESS", "1"),
+        strongswan("peer", 6, "192.0.2.1/32", "198.51.100.6/32")
+            .between_hosts()
+            .with("PLUTO_IPCOMP", "1"),
+        strongswan("south", 4, "10.0.0.0/8", "10.4.0.0/24"),
+        strongswan("sea", 5, "10.0.0.0/8", "10.5.0.0/24"),
+        ports(strongswan("web", 8, "10.1.0.0/24", "10.2.0.0/24"), "80", "0"),
+        ports(strongswan("ssh", 8, "10.1.0.0/24", "10.2.0.0/24"), "0", "22"),
+        ports(strongswan("icmp", 9, "10.1.0.0/24", "10.6.0.0/24"), "8", "0").for_protocol("1"),
         vti("vti", "vti1", "10.1.0.0/24", "10.7.0.0/24"),
         vti("wide", "vti2", "0.0.0.0/0", "0.0.0.0/0"),
-        with(
-            &with(
-                &libreswan("up-client", "cat", 16389, "10.99.0.1/32", "10.2.0.0/24"),
-                "CAT",
-                "YES",
-            ),
-            "NFLOG",
-            "5",
-        ),
-        client("hidden", 12, "10.99.0.2/32", "10.2.0.0/24"),
-        client("world", 13, "10.1.0.0/24", "0.0.0.0/0"),
-        client("range", 14, "10.1.0.0/24", "10.2.0.5-10.2.0.9"),
+        libreswan("cat", 16389, "10.99.0.1/32", "10.2.0.0/24")
+            .with("CAT", "YES")
+            .with("NFLOG", "5"),
+        strongswan("hidden", 12, "10.99.0.2/32", "10.2.0.0/24"),
+        strongswan("world", 13, "10.1.0.0/24", "0.0.0.0/0"),
+        strongswan("range", 14, "10.1.0.0/24", "10.2.0.5-10.2.0.9"),
     ]
 }
 
 /// A gateway with these settings on which these tunnels came up in this order, as far as their settings let them.
 pub(crate) fn world(file: &str, up: &[usize]) -> World {
-    let mut world = World {
-        settings: Settings::parse(file).unwrap_or_else(|error| panic!("{file}: {error}")),
-        ..World::default()
-    };
+    let mut world = World::with_file(file);
     let chain = "*filter\n:vpn-in - [0:0]\nCOMMIT\n";
-    assert_eq!(world.tables.book(Family::Ipv4).restore(chain), Ok(()));
+    assert_eq!(world.book(Family::Ipv4).restore(chain), Ok(()));
     world.start().expect("a start");
     if file.contains("place = \"own\"") {
         let jumps =
             "*filter\n-A INPUT -j PLUTO-INPUT\n-A FORWARD -j PLUTO-FORWARD\n-A OUTPUT -j PLUTO-OUTPUT\nCOMMIT\n";
-        assert_eq!(world.tables.book(Family::Ipv4).restore(jumps), Ok(()));
+        assert_eq!(world.book(Family::Ipv4).restore(jumps), Ok(()));
     }
     let calls = calls();
     for number in up {
-        match world.call(&FirewallAction::Open(Box::new(tunnel(&calls[*number])))) {
+        match world.try_up(&calls[*number].tunnel()) {
             Ok(_) | Err(ApplyError::Policy { .. }) => {}
             Err(error) => panic!("{error}"),
         }

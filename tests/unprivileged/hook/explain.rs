@@ -244,7 +244,10 @@ fn two_or_three_tunnels_are_listed_in_the_order_of_numbers_and_then_explained() 
     let text = told(&mut fakes, &["net-net"]);
     let (list, blocks) = text.split_once("\n\n").expect("a list before the first tunnel");
     let networks = ["10.9.2.0/24", "10.9.9.0/24", "10.9.10.0/24"];
-    assert!(list.starts_with("3 tunnels of net-net; name one by its short name\n"), "{text}");
+    assert!(
+        list.starts_with("3 tunnels of net-net; name one by its short name\n"),
+        "{text}"
+    );
     for text in [list, blocks] {
         let places = networks.map(|network| text.find(network).expect("a network"));
         assert!(places.is_sorted(), "{text}");
@@ -255,12 +258,16 @@ fn two_or_three_tunnels_are_listed_in_the_order_of_numbers_and_then_explained() 
 #[test]
 fn the_list_of_tunnels_says_too_where_the_kernel_differs_or_nothing_is_recorded() {
     let mut fakes = gateway();
-    fakes.tables[0].restore("*filter\n-D FORWARD -j PLUTO-FORWARD\nCOMMIT\n")
+    fakes.tables[0]
+        .restore("*filter\n-D FORWARD -j PLUTO-FORWARD\nCOMMIT\n")
         .unwrap();
     let ending = explain(&mut fakes, &[]);
     let text = ending.out_text();
     assert_eq!(ending.code, Some(1), "{text}");
-    assert!(text.starts_with("WARNING: the kernel differs from the record"), "{text}");
+    assert!(
+        text.starts_with("WARNING: the kernel differs from the record"),
+        "{text}"
+    );
     assert!(text.contains("\n\n1 tunnel up\n"), "{text}");
     let elsewhere = fakes.path("elsewhere");
     let hook = fakes.hook().option("--state-dir", &elsewhere);
@@ -268,11 +275,18 @@ fn the_list_of_tunnels_says_too_where_the_kernel_differs_or_nothing_is_recorded(
         let ending = hook.operate(words);
         let text = ending.out_text();
         assert_eq!(ending.code, Some(1), "{text}");
-        assert!(text.starts_with("WARNING: nothing is recorded\n  our chains are loaded"), "{text}");
+        assert!(
+            text.starts_with("WARNING: nothing is recorded\n  our chains are loaded"),
+            "{text}"
+        );
     }
     let ending = hook.operate(&["explain", "net-net"]);
     assert_eq!(ending.code, Some(1));
-    assert!(ending.err_text().contains("our chains are loaded"), "{}", ending.err_text());
+    assert!(
+        ending.err_text().contains("our chains are loaded"),
+        "{}",
+        ending.err_text()
+    );
 }
 
 #[test]

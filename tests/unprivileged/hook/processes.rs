@@ -92,13 +92,13 @@ fn the_first_up_that_fails_leaves_no_file() {
 
 #[test]
 fn a_failure_that_is_no_drift_is_not_tried_again() {
-    for complaint in [
+    for stderr in [
         "Another app is currently holding the xtables lock; still 0s 0us time ahead to have a chance to grab the lock...",
         "iptables-restore v1.8.9 (nf_tables): Could not fetch rule set generation id: Permission denied (you must be root)",
     ] {
         let mut fakes = with_a_tunnel();
-        fakes.restore_does(&format!("echo '{complaint}' >&2; exit 4"));
-        fails(&mut fakes, &libreswan_up(), &["status 4", &complaint[..20]]);
+        fakes.restore_does(&format!("echo '{stderr}' >&2; exit 4"));
+        fails(&mut fakes, &libreswan_up(), &["status 4", &stderr[..20]]);
         assert_eq!(fakes.started_by_last().len(), 1);
     }
 }

@@ -1,8 +1,7 @@
 //! How many programs a call starts and with what, and calls at the same time.
 
-use std::fs;
-use std::thread;
 use std::time::{Duration, Instant};
+use std::{fs, thread};
 
 use super::fakes::Fakes;
 use crate::support::captures::{find_call, libreswan_up, strongswan_up};

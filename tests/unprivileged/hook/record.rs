@@ -37,7 +37,7 @@ fn replace(path: &Path, how: &str) {
     let content = fs::read(path).expect("the file as it was");
     let write = |bytes: &[u8]| fs::write(path, bytes).expect("writing the file");
     let text = String::from_utf8_lossy(&content).into_owned();
-    let format = format!("\"format\":{}", pluto_updown::record::FORMAT);
+    let format = format!("\"format\":{}", pluto_updown::state::FORMAT);
     match how {
         "truncated" => write(&content[..content.len() / 2]),
         "empty" => write(b""),

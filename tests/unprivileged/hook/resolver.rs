@@ -650,3 +650,52 @@ fn a_program_that_hangs_costs_no_tunnel_its_rules() {
     client.told(&plain_tunnel(3).opposite());
     client.assert_as_before();
 }
+
+/// Makes the record what the first version of this program wrote: format 1, which knew neither the file's identity nor unbound's run.
+fn age_to_format_1(client: &Client) {
+    let folder = client.fakes.namespace().join("resolver");
+    let text = fs::read_to_string(folder.join("state")).expect("a record");
+    let mut state: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let fields = state.as_object_mut().expect("an object");
+    fields.insert("format".to_owned(), 1.into());
+    for unknown in ["identity", "unbound"] {
+        fields.remove(unknown);
+    }
+    for link in fields
+        .get_mut("links")
+        .and_then(|links| links.as_object_mut())
+        .into_iter()
+        .flatten()
+    {
+        link.1.as_object_mut().expect("a link").remove("confirmation");
+    }
+    fs::write(folder.join("state"), state.to_string()).expect("writing the record");
+    for copy in ["written", "next"] {
+        let _ = fs::remove_file(folder.join(copy));
+    }
+}
+
+#[test]
+fn name_servers_that_the_first_version_recorded_are_given_back() {
+    for (process, up, told) in [
+        ("init", up(), ""),
+        ("unbound", up(), "unbound-control [forward_remove] [example.test]\n"),
+        ("init", up_by_systemd(), "resolvectl [dns] [w0] [192.0.2.53]"),
+    ] {
+        // With another user that came after the upgrade, and without.
+        for later in [None, Some(another(&up))] {
+            let client = Client::new();
+            client.process_is(process);
+            client.told(&up);
+            age_to_format_1(&client);
+            later.iter().for_each(|later| drop(client.told(later)));
+            let first = later
+                .iter()
+                .map(|later| client.told(&later.clone().opposite()))
+                .collect::<String>();
+            let words = first + &client.told(&up.clone().opposite());
+            assert!(words.contains(told), "{process}: {words}");
+            client.assert_as_before();
+        }
+    }
+}

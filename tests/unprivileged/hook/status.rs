@@ -41,7 +41,10 @@ fn a_call_that_takes_long_is_not_one_that_died() {
     assert_eq!(problems(&ending), [("note".to_owned(), "running".to_owned())]);
     let text = fakes.operate(&["status"]).out_text();
     assert!(text.starts_with("OK: 1 tunnel up"), "{text}");
-    assert!(text.contains("a call has been running for more than a second"), "{text}");
+    assert!(
+        text.contains("a call has been running for more than a second"),
+        "{text}"
+    );
     fs::remove_file(&running).expect("ending the call");
     call.join().expect("the call").assert_done();
 
@@ -65,14 +68,23 @@ fn every_name_that_no_tunnel_has_is_said_and_is_a_problem() {
     assert_eq!(text.lines().count(), 4, "{text}");
     for (names, unknown) in [
         (&["nosuch"][..], &["\"nosuch\"\n"][..]),
-        (&["net-net", "nosuch", "tunel-9"], &["\"nosuch\"", "\"tunel-9\"; did you mean \"tunnel-9\"?"]),
+        (
+            &["net-net", "nosuch", "tunel-9"],
+            &["\"nosuch\"", "\"tunel-9\"; did you mean \"tunnel-9\"?"],
+        ),
         (&["--users", "nosuch"], &["\"nosuch\"\n"]),
     ] {
         let ending = fakes.operate(&[&["status"], names].concat());
         let text = ending.out_text();
-        assert!(ending.code == Some(1) && text.starts_with("NOT OK: "), "{names:?}: {text}");
+        assert!(
+            ending.code == Some(1) && text.starts_with("NOT OK: "),
+            "{names:?}: {text}"
+        );
         for name in unknown {
-            assert!(text.contains(&format!("no tunnel is up for {name}")), "{names:?}: {text}");
+            assert!(
+                text.contains(&format!("no tunnel is up for {name}")),
+                "{names:?}: {text}"
+            );
         }
         assert_eq!(text.matches("no tunnel is up for ").count(), unknown.len(), "{text}");
         let known = names.iter().filter(|name| text.contains(&format!("\n{name} "))).count();
@@ -95,5 +107,8 @@ fn a_verdict_names_kinds_of_problems_and_does_not_count_lines() {
     let text = ending.out_text();
     assert_eq!(ending.code, Some(1));
     let verdict = text.lines().next().expect("a verdict");
-    assert!(verdict.starts_with("NOT OK: 1 missing jump, missing rules in 2 chains (2 tunnels up)"), "{text}");
+    assert!(
+        verdict.starts_with("NOT OK: 1 missing jump, missing rules in 2 chains (2 tunnels up)"),
+        "{text}"
+    );
 }

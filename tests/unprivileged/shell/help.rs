@@ -124,8 +124,8 @@ fn a_word_that_could_remove_or_open_something_is_answered_with_a_question() {
         ("clear", "\"flush\" (remove"),
         ("undo", "\"flush\" (remove"),
         ("purge", "\"flush\" (remove"),
-        ("allow", "\"unblock\" (let"),
-        ("open", "\"unblock\" (let"),
+        ("allow", "\"unblock\" (allow"),
+        ("open", "\"unblock\" (allow"),
     ] {
         let ending = run(&[word]);
         let text = ending.err_text();

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use pluto_updown::cli::{command_line, hook_arguments};
-use pluto_updown::updown_env::{Treatment, VARIABLES};
+use pluto_updown::daemon::{Treatment, VARIABLES};
 
 use super::help::commands;
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use pluto_updown::selector::Family;
+use pluto_updown::net::Family;
 use pluto_updown::settings::Settings;
 
 use super::page::{differences, of_table, tunnels_of};

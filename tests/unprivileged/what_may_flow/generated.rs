@@ -3,14 +3,15 @@
 use std::collections::BTreeSet;
 
 use pluto_updown::apply::{ApplyError, Blocked};
-use pluto_updown::selector::Family;
+use pluto_updown::daemon::Tunnel;
+use pluto_updown::net::Family;
 use pluto_updown::settings::{Allow, Gateway, GatewayAccess, JumpPlace, Nat, Policy, Service, Settings, WhenDown};
-use pluto_updown::updown_env::{FirewallAction, Tunnel};
 
-use super::words::in_ipv6;
+use crate::support::binary::Call;
 use crate::support::emulator::{Emulator, Kind};
+use crate::support::gateway::in_family;
 use crate::support::packet::{Packet, Verdict, journey, trace};
-use crate::support::world::{World, firewall_action, libreswan, strongswan, with};
+use crate::support::world::{World, libreswan, strongswan};
 
 /// A setting and what it can be, the first of which is the default. Each is a line of the file.
 type Choices = &'static [&'static str];
@@ -81,10 +82,7 @@ fn files() -> Vec<String> {
 
 /// The settings of a file; nothing, where it says what does not go together.
 pub(crate) fn settings(file: &str, family: Family) -> Option<Settings> {
-    let text = match family {
-        Family::Ipv4 => file.to_owned(),
-        Family::Ipv6 => in_ipv6(file),
-    };
+    let text = in_family(file, family);
     match Settings::parse(&text) {
         Ok(settings) => Some(settings),
         Err(error) => {
@@ -95,37 +93,22 @@ pub(crate) fn settings(file: &str, family: Family) -> Option<Settings> {
 }
 
 /// A tunnel between two networks, one between hosts, one with a device, and two spokes.
-pub(crate) fn tunnels(family: Family) -> Vec<Tunnel> {
-    let told = |text: &str| match family {
-        Family::Ipv4 => text.to_owned(),
-        Family::Ipv6 => in_ipv6(text),
-    };
-    let client = |name, reqid, near: &str, far: &str| strongswan("up-client", name, reqid, &told(near), &told(far));
-    let vti = libreswan("up-client", "vti", 16413, &told("10.1.0.0/24"), &told("10.7.0.0/24"));
+pub(crate) fn tunnels_of(family: Family) -> Vec<Tunnel> {
+    let say = |text: &str| in_family(text, family);
+    let client = |name, reqid, near, far| strongswan(name, reqid, &say(near), &say(far));
     let calls = [
         client("office", 1, "10.1.0.0/24", "10.2.0.0/24"),
-        with(
-            &client("open", 2, "10.1.0.0/24", "10.3.0.0/24"),
-            "PLUTO_HOST_ACCESS",
-            "1",
-        ),
-        strongswan("up-host", "peer", 6, &told("192.0.2.1/32"), &told("198.51.100.6/32")),
-        with(&vti, "VTI_IFACE", "vti1"),
+        client("open", 2, "10.1.0.0/24", "10.3.0.0/24").with("PLUTO_HOST_ACCESS", "1"),
+        client("peer", 6, "192.0.2.1/32", "198.51.100.6/32").between_hosts(),
+        libreswan("vti", 16413, &say("10.1.0.0/24"), &say("10.7.0.0/24")).with("VTI_IFACE", "vti1"),
         client("west", 4, "10.0.0.0/8", "10.4.0.0/24"),
         client("east", 5, "10.0.0.0/8", "10.5.0.0/24"),
     ];
-    let peered = calls.map(|call| {
-        with(
-            &with(&call, "PLUTO_ME", &told("192.0.2.1")),
-            "PLUTO_PEER",
-            &told("192.0.2.2"),
-        )
-    });
-    let tunnels = peered.iter().map(|call| match firewall_action(call) {
-        FirewallAction::Open(tunnel) => *tunnel,
-        FirewallAction::Close(_) | FirewallAction::Nothing => panic!("{call}"),
-    });
-    tunnels.collect()
+    let of_hosts = |call: Call| {
+        call.with("PLUTO_ME", say("192.0.2.1"))
+            .with("PLUTO_PEER", say("192.0.2.2"))
+    };
+    calls.map(|call| of_hosts(call).tunnel()).to_vec()
 }
 
 /// A gateway with a chain of the administrator's, on which everything that we do not decide is accepted.
@@ -157,12 +140,12 @@ pub(crate) fn gateway(settings: Settings, family: Family) -> World {
 }
 
 fn restore(world: &mut World, family: Family, text: &str) {
-    assert_eq!(world.tables.book(family).restore(text), Ok(()));
+    assert_eq!(world.book(family).restore(text), Ok(()));
 }
 
 /// Brings a tunnel up. Says whether it is: what does not go with what is set for it may be refused, and nothing else.
 pub(crate) fn comes_up(world: &mut World, tunnel: &Tunnel) -> bool {
-    match world.call(&FirewallAction::Open(Box::new(tunnel.clone()))) {
+    match world.try_up(tunnel) {
         Ok(_) => true,
         Err(ApplyError::Policy { .. }) => false,
         Err(error) => panic!("{error}"),
@@ -312,7 +295,7 @@ impl Stand {
         let settings = settings(file, family)?;
         let mut world = gateway(settings, family);
         world.start().unwrap_or_else(|error| panic!("{error}\n{file}"));
-        let tunnels = tunnels(family);
+        let tunnels = tunnels_of(family);
         let up = SIDES
             .iter()
             .zip(&tunnels)
@@ -327,15 +310,12 @@ impl Stand {
     }
 
     fn between(&self, source: &str, destination: &str) -> Packet {
-        let told = |text: &str| match self.family {
-            Family::Ipv4 => text.to_owned(),
-            Family::Ipv6 => in_ipv6(text),
-        };
-        Packet::between(&told(source), &told(destination))
+        let [source, destination] = [source, destination].map(|address| in_family(address, self.family));
+        Packet::between(&source, &destination)
     }
 
     fn book(&mut self) -> &Emulator {
-        self.world.tables.book(self.family)
+        self.world.book(self.family)
     }
 
     #[track_caller]
@@ -397,7 +377,7 @@ impl Stand {
         for from in spokes {
             // A tunnel that is not up, or not ours, is nobody's consent.
             let packet = Sort::Ssh.of(self.between(from.far, "10.9.0.7").out_by_ipsec("w0", 77));
-            let trace = trace(self.world.tables.book(self.family), &from.comes(packet));
+            let trace = trace(self.world.book(self.family), &from.comes(packet));
             assert_ne!(
                 (trace.verdict, is_ours(&trace.decided_by)),
                 (Verdict::Accept, true),
@@ -453,11 +433,11 @@ impl Stand {
         ];
         let mut one = gateway(settings.clone(), self.family);
         one.start().expect("a start");
-        let is_up = comes_up(&mut one, &tunnels(self.family)[1]);
+        let is_up = comes_up(&mut one, &tunnels_of(self.family)[1]);
         for (packet, least) in ways {
             let packet = packet.tcp(1, 2);
             // Less the rule of the administrator's.
-            let cost = |world: &mut World| trace(world.tables.book(self.family), &packet).cost() - 1;
+            let cost = |world: &mut World| trace(world.book(self.family), &packet).cost() - 1;
             let (all, one) = (cost(&mut self.world), cost(&mut one));
             // Two rules ask for the class of a tunnel's device that the packet comes in by, one that it leaves by, one goes on.
             let device = if self.up.iter().any(|side| side.reqid.is_none()) {
@@ -495,11 +475,11 @@ impl Stand {
 
     /// The last `down`, `stop` and `unblock` leave nothing.
     fn nothing_is_left(mut self) {
-        for tunnel in tunnels(self.family) {
+        for tunnel in tunnels_of(self.family) {
             self.world.down(&tunnel);
         }
         let stopped = self.world.stop().expect("a stop");
-        assert_eq!((stopped.standing.tunnels, stopped.standing.gateways), (0, 0));
+        assert_eq!((stopped.installed.tunnels, stopped.installed.gateways), (0, 0));
         let names = |book: &Emulator| -> BTreeSet<String> {
             let chains = Kind::ALL.into_iter().flat_map(|kind| book.table(kind).chains());
             chains.map(str::to_owned).collect()

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use pluto_updown::selector::Family;
+use pluto_updown::net::Family;
 
 use super::scenario::{Scenario, Tunnels};
 

@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 
 use pluto_updown::apply::{ApplyError, Blocked};
-use pluto_updown::selector::Family;
-use pluto_updown::settings::Settings;
-use pluto_updown::updown_env::{ConnectionName, FirewallAction, Tunnel};
+use pluto_updown::daemon::{ConnectionName, Tunnel};
+use pluto_updown::net::Family;
 
-use super::words::{family, fate, in_ipv6, packet};
-use crate::support::world::{World, firewall_action, libreswan, strongswan, with};
+use super::words::{family, fate, packet};
+use crate::support::binary::Call;
+use crate::support::gateway::in_family;
+use crate::support::model::Verb;
+use crate::support::world::{World, libreswan, strongswan};
 
 /// The tunnels that the table declares, each by its name: its line behind the name.
 pub(crate) type Tunnels = BTreeMap<String, String>;
@@ -22,52 +24,47 @@ pub(crate) struct Scenario<'a> {
 
 impl<'a> Scenario<'a> {
     pub(crate) fn new(family: Family, tunnels: &'a Tunnels) -> Self {
-        let world = World {
-            settings: Settings::default(),
-            ..World::default()
-        };
+        let world = World::with_file("");
         Self { world, family, tunnels }
     }
 
-    fn told(&self, text: &str) -> String {
-        match self.family {
-            Family::Ipv4 => text.to_owned(),
-            Family::Ipv6 => in_ipv6(text),
-        }
+    fn say(&self, text: &str) -> String {
+        in_family(text, self.family)
     }
 
     /// Another settings file.
     pub(crate) fn file(&mut self, text: &str) {
-        let text = self.told(text).replace(" ; ", "\n");
-        self.world.settings = Settings::parse(&text).unwrap_or_else(|error| panic!("{text}\n{error}"));
+        let text = self.say(text).replace(" ; ", "\n");
+        self.world.set_file(&text);
     }
 
-    /// The variables of a tunnel's call.
-    fn call(&self, name: &str, up: bool) -> FirewallAction {
+    /// The `up` of a tunnel.
+    fn up(&self, name: &str) -> Call {
         let line = self.tunnels.get(name).unwrap_or_else(|| panic!("no tunnel {name}"));
-        let line = self.told(line);
+        let line = self.say(line);
         let words: Vec<_> = line.split(' ').collect();
         let [daemon, kind, reqid, near, far, variables @ ..] = &words[..] else {
             panic!("{line}")
         };
-        let verb = format!("{}-{kind}", if up { "up" } else { "down" });
         let reqid = reqid.parse().expect("a number");
         let call = match *daemon {
-            "strongswan" => strongswan(&verb, name, reqid, near, far),
-            "libreswan" => libreswan(&verb, name, reqid, near, far),
+            "strongswan" => strongswan(name, reqid, near, far),
+            "libreswan" => libreswan(name, reqid, near, far),
+            other => panic!("{line}: {other}"),
+        };
+        let call = match *kind {
+            "client" => call,
+            "host" => call.between_hosts(),
             other => panic!("{line}: {other}"),
         };
         let call = ["PLUTO_ME=192.0.2.1", "PLUTO_PEER=192.0.2.2"]
             .iter()
-            .fold(call, |call, ours| set(&call, &self.told(ours)));
-        firewall_action(&variables.iter().fold(call, |call, variable| set(&call, variable)))
+            .fold(call, |call, ours| set(call, &self.say(ours)));
+        variables.iter().fold(call, |call, variable| set(call, variable))
     }
 
     pub(crate) fn tunnel(&self, name: &str) -> Tunnel {
-        match self.call(name, true) {
-            FirewallAction::Open(tunnel) | FirewallAction::Close(tunnel) => *tunnel,
-            FirewallAction::Nothing => panic!("{name}"),
-        }
+        self.up(name).tunnel()
     }
 
     /// Lets something happen.
@@ -81,16 +78,16 @@ impl<'a> Scenario<'a> {
         let told = |error: ApplyError| format!("{text}: {error}");
         match (what, whom) {
             ("file", Some(settings)) => self.file(settings),
-            ("up", Some(names)) => self.calls(names, true)?,
-            ("down", Some(names)) => self.calls(names, false)?,
+            ("up", Some(names)) => self.calls(names, Verb::Up)?,
+            ("down", Some(names)) => self.calls(names, Verb::Down)?,
             ("connected", Some(networks)) => {
-                let networks = self.told(networks);
+                let networks = self.say(networks);
                 self.world.connected = networks
                     .split(' ')
                     .map(|text| text.parse().expect("a network"))
                     .collect();
             }
-            ("refused", Some(names)) => match self.calls(names, true) {
+            ("refused", Some(names)) => match self.calls(names, Verb::Up) {
                 Err(_) => {}
                 Ok(()) => return Err(format!("{text}: it was not")),
             },
@@ -103,10 +100,11 @@ impl<'a> Scenario<'a> {
         Ok(())
     }
 
-    fn calls(&mut self, names: &str, up: bool) -> Result<(), String> {
+    fn calls(&mut self, names: &str, verb: Verb) -> Result<(), String> {
         for name in names.split(' ') {
-            let call = self.call(name, up);
-            self.world.call(&call).map_err(|error| format!("{name}: {error}"))?;
+            let call = verb.of(self.up(name));
+            let done = self.world.call(&call.firewall_action());
+            done.map_err(|error| format!("{name}: {error}"))?;
         }
         Ok(())
     }
@@ -114,18 +112,18 @@ impl<'a> Scenario<'a> {
     /// Rules of the administrator's: a table, a colon, and lines for `iptables-restore` between semicolons.
     fn restore(&mut self, rules: &str) {
         let (table, lines) = rules.split_once(": ").expect("a table");
-        let text = format!("*{table}\n{}\nCOMMIT\n", self.told(lines).replace("; ", "\n"));
-        let book = self.world.tables.book(self.family);
+        let text = format!("*{table}\n{}\nCOMMIT\n", self.say(lines).replace("; ", "\n"));
+        let book = self.world.book(self.family);
         book.restore(&text).unwrap_or_else(|error| panic!("{text}: {error}"));
     }
 
     /// What becomes of a packet, and what should.
     pub(crate) fn fate(&mut self, row: &str) -> (String, String) {
-        let row = self.told(row);
+        let row = self.say(row);
         let (words, expected) = row.split_once(": ").unwrap_or_else(|| panic!("{row}"));
         let packet = packet(words, |name| self.tunnel(name));
         assert_eq!(family(&packet), self.family, "{row}");
-        (fate(self.world.tables.book(self.family), &packet), expected.to_owned())
+        (fate(self.world.book(self.family), &packet), expected.to_owned())
     }
 }
 
@@ -136,7 +134,7 @@ fn blocked(connection: Option<&str>) -> Blocked {
     })
 }
 
-fn set(call: &str, variable: &str) -> String {
+fn set(call: Call, variable: &str) -> Call {
     let (name, value) = variable.split_once('=').unwrap_or_else(|| panic!("{variable}"));
-    with(call, name, value)
+    call.with(name, value)
 }

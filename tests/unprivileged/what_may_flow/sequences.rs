@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use pluto_updown::apply::{ApplyError, Blocked};
-use pluto_updown::selector::Family;
-use pluto_updown::settings::{Settings, WhenDown};
-use pluto_updown::updown_env::{FirewallAction, Tunnel};
+use pluto_updown::daemon::Tunnel;
+use pluto_updown::net::Family;
+use pluto_updown::settings::WhenDown;
 use proptest::prelude::*;
 
-use super::generated::{comes_up, tunnels};
+use super::generated::{comes_up, tunnels_of};
 use crate::support::emulator::Kind;
 use crate::support::property::cases;
 use crate::support::world::World;
@@ -42,7 +42,7 @@ enum Step {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let which = 0..tunnels(Family::Ipv4).len();
+    let which = 0..tunnels_of(Family::Ipv4).len();
     prop_oneof![
         5 => which.clone().prop_map(Step::Up),
         3 => which.prop_map(Step::Down),
@@ -54,23 +54,16 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn settings(file: usize) -> Settings {
-    Settings::parse(FILES[file]).unwrap_or_else(|error| panic!("{}: {error}", FILES[file]))
-}
-
 /// The administrator's rules, in a table that has lost all others.
 fn load(world: &mut World) {
-    let book = world.tables.book(Family::Ipv4);
+    let book = world.book(Family::Ipv4);
     Kind::ALL.into_iter().for_each(|kind| book.table_mut(kind).wipe());
     let text = "*filter\n:vpn-in - [0:0]\n-A INPUT -i lo -j ACCEPT\n-A FORWARD -i lan0 -j ACCEPT\nCOMMIT\n*nat\n-A POSTROUTING -o w0 -j MASQUERADE\nCOMMIT\n";
     assert_eq!(book.restore(text), Ok(()));
 }
 
 fn fresh(file: usize) -> World {
-    let mut world = World {
-        settings: settings(file),
-        ..World::default()
-    };
+    let mut world = World::with_file(FILES[file]);
     load(&mut world);
     world
 }
@@ -89,7 +82,7 @@ struct Run {
 impl Run {
     fn new() -> Self {
         Self {
-            tunnels: tunnels(Family::Ipv4),
+            tunnels: tunnels_of(Family::Ipv4),
             world: fresh(0),
             file: 0,
             up: BTreeMap::new(),
@@ -107,7 +100,7 @@ impl Run {
             Step::Down(which) => self.down(which),
             Step::File(file) => {
                 self.file = file;
-                self.world.settings = settings(file);
+                self.world.set_file(FILES[file]);
             }
             Step::Start => drop(self.start()),
             Step::Stop => drop(self.world.stop().expect("a stop")),
@@ -131,9 +124,7 @@ impl Run {
     }
 
     fn down(&mut self, which: usize) {
-        self.world
-            .call(&FirewallAction::Close(Box::new(self.tunnels[which].clone())))
-            .unwrap_or_else(|error| panic!("{error}"));
+        self.world.down(&self.tunnels[which]);
         if let Some(count) = self.up.get_mut(&which) {
             *count -= 1;
         }
@@ -142,11 +133,11 @@ impl Run {
 
     /// Whether it was made as it is set; what stands may not go with that, and nothing is changed then.
     fn start(&mut self) -> bool {
-        let before = contents(&mut self.world);
+        let before = self.world.contents();
         match self.world.start() {
             Ok(_) => {}
             Err(ApplyError::Policy { .. }) => {
-                assert_eq!(contents(&mut self.world), before);
+                assert_eq!(self.world.contents(), before);
                 return false;
             }
             Err(error) => panic!("{error}"),
@@ -162,22 +153,6 @@ impl Run {
     }
 }
 
-/// Every chain of all tables with its rules; in which order tunnels stand in ours is nobody's business.
-fn contents(world: &mut World) -> BTreeMap<String, Vec<String>> {
-    let book = world.tables.book(Family::Ipv4);
-    let of_table = |kind: Kind| {
-        let table = book.table(kind);
-        table.chains().into_iter().map(move |chain| {
-            let mut rules = table.rules(chain).to_vec();
-            if chain.starts_with("PLUTO-") {
-                rules.sort();
-            }
-            (format!("{} {chain}", kind.name()), rules)
-        })
-    };
-    Kind::ALL.into_iter().flat_map(of_table).collect()
-}
-
 /// After a reload there is nothing to be moved, and after `place = "own"` nothing to be moved to.
 #[test]
 fn jumps_that_move_between_no_rules_start_no_program() {
@@ -188,7 +163,7 @@ fn jumps_that_move_between_no_rules_start_no_program() {
         }
         let mut fresh = fresh(file);
         assert!(fresh.start().is_ok());
-        assert_eq!(contents(&mut run.world), contents(&mut fresh), "{text}");
+        assert_eq!(run.world.contents(), fresh.contents(), "{text}");
     }
 }
 
@@ -212,7 +187,7 @@ proptest! {
         for which in run.brought.iter().filter(|which| !run.up.contains_key(which)) {
             fresh.down(&run.tunnels[*which]);
         }
-        prop_assert_eq!(contents(&mut run.world), contents(&mut fresh));
+        prop_assert_eq!(run.world.contents(), fresh.contents());
 
         // And a second one changes nothing.
         let restores = run.world.tables.restores();
@@ -229,7 +204,7 @@ proptest! {
         run.make(&Step::Unblock);
         let mut empty = World::default();
         load(&mut empty);
-        prop_assert_eq!(contents(&mut run.world), contents(&mut empty));
+        prop_assert_eq!(run.world.contents(), empty.contents());
         prop_assert!(run.world.is_forgotten());
     }
 }

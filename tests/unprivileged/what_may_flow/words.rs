@@ -13,40 +13,12 @@
 
 use std::net::IpAddr;
 
-use pluto_updown::selector::Family;
-use pluto_updown::updown_env::{SaMatch, Tunnel};
+use pluto_updown::daemon::{SaMatch, Tunnel};
+use pluto_updown::net::Family;
 
 use crate::support::emulator::{Emulator, Mss};
+use crate::support::gateway::in_ipv6;
 use crate::support::packet::{ConnectionState, ESP, From, Packet, To, Translation, Verdict, journey};
-
-/// The IPv6 address or network that stands for an IPv4 one in a test of both families: `fd00::` and the old one's bits.
-pub(crate) fn in_ipv6(text: &str) -> String {
-    let mut told = String::new();
-    let mut rest = text;
-    while let Some(start) = rest.find(|letter: char| letter.is_ascii_digit()) {
-        let word = &rest[start..];
-        let end = word
-            .find(|letter: char| !(letter.is_ascii_hexdigit() || ".:/".contains(letter)))
-            .unwrap_or(word.len());
-        // What ends a sentence or begins a verdict is no part of an address.
-        let word = word[..end].trim_end_matches([':', '.']);
-        told.push_str(&rest[..start]);
-        told.push_str(&embedded(word).unwrap_or_else(|| word.to_owned()));
-        rest = &rest[start + word.len()..];
-    }
-    told + rest
-}
-
-fn embedded(word: &str) -> Option<String> {
-    let (address, length) = word.split_once('/').map_or((word, None), |(a, l)| (a, Some(l)));
-    let address: std::net::Ipv4Addr = address.parse().ok()?;
-    let six = std::net::Ipv6Addr::from_bits((0xfd00 << 112) | u128::from(address.to_bits()));
-    match length {
-        None => Some(six.to_string()),
-        Some("0") => Some("::/0".to_owned()),
-        Some(length) => Some(format!("{six}/{}", length.parse::<u8>().ok()? + 96)),
-    }
-}
 
 /// A type of ICMP and its code.
 type Kind = (u8, u8);

@@ -3,8 +3,9 @@
 use std::net::IpAddr;
 
 use super::*;
+use crate::settings::connection::PolicyOverrides;
 use crate::settings::gateway::{Gateway, IpsecOnlyScope, JumpPlace, Through};
-use crate::settings::{Allow, GatewayAccess, Mss, Nat, OnError, PacketLog, PolicyOverrides, WhenDown};
+use crate::settings::policy::{Allow, GatewayAccess, Mss, Nat, OnError, PacketLog, WhenDown};
 
 fn parsed(text: &str) -> Settings {
     Settings::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"))
@@ -70,8 +71,8 @@ fn the_lists_of_the_gateway_are_understood() {
     );
     let neighbours =
         of_gateway("only-ipsec = [\"eth1\", \"ppp+\", \"eth0.10\", \"192.0.2.1\", \"2001:db8::/32\"]").only_ipsec;
-    let devices = ["eth1", "ppp+", "eth0.10"].map(|device| IpsecOnlyScope::Interface(device.parse().unwrap()));
-    assert_eq!(neighbours, [&devices[..], &both.map(IpsecOnlyScope::Peer)].concat());
+    let interfaces = ["eth1", "ppp+", "eth0.10"].map(|interface| IpsecOnlyScope::Interface(interface.parse().unwrap()));
+    assert_eq!(neighbours, [&interfaces[..], &both.map(IpsecOnlyScope::Peer)].concat());
     let services = ["l2tp", "gre", "tcp/22", "ipip", "udp/501:4499", "udp/1701", "tcp"];
     let inner = of_gateway(&format!("inner-only = {services:?}")).inner_only;
     assert_eq!(inner, services.map(|service| service.parse().unwrap()));

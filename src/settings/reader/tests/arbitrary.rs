@@ -8,8 +8,9 @@ use proptest::sample::{select, subsequence};
 
 use super::rendered::rendered;
 use super::*;
+use crate::settings::connection::PolicyOverrides;
 use crate::settings::gateway::{Gateway, IpsecOnlyScope, JumpPlace, Through};
-use crate::settings::{Allow, Mss, Nat, PolicyOverrides, WhenDown};
+use crate::settings::policy::{Allow, Mss, Nat, WhenDown};
 
 fn one_of<T: Clone + std::fmt::Debug + 'static>(words: &'static [(&'static str, T)]) -> impl Strategy<Value = T> {
     select(words).prop_map(|(_, meaning)| meaning)
@@ -48,7 +49,7 @@ const SERVICES: [&str; 9] = [
 
 fn gateways() -> impl Strategy<Value = Gateway> {
     let through = prop_oneof![one_of(&gateway::THROUGH), some(&NETWORKS, 1).prop_map(Through::Listed)];
-    let devices = some(&["eth1", "ppp+", "br-lan"], 0);
+    let interfaces = some(&["eth1", "ppp+", "br-lan"], 0);
     let words = (
         one_of(&gateway::IKE),
         one_of(&gateway::ESP),
@@ -59,18 +60,18 @@ fn gateways() -> impl Strategy<Value = Gateway> {
     let lists = (
         some(&NETWORKS, 1),
         some::<IpNet>(&NETWORKS, 0),
-        devices,
+        interfaces,
         some(&["l2tp", "gre", "tcp/22"], 0),
     );
     (words, through, lists).prop_map(
-        |((ike, esp, icmp, place, mark), through, (peers, only, devices, inner_only))| {
-            let devices = devices.into_iter().map(IpsecOnlyScope::Interface);
+        |((ike, esp, icmp, place, mark), through, (peers, only, interfaces, inner_only))| {
+            let interfaces = interfaces.into_iter().map(IpsecOnlyScope::Interface);
             Gateway {
                 ike,
                 esp,
                 peers,
                 through,
-                only_ipsec: devices.chain(only.into_iter().map(IpsecOnlyScope::Peer)).collect(),
+                only_ipsec: interfaces.chain(only.into_iter().map(IpsecOnlyScope::Peer)).collect(),
                 icmp,
                 inner_only,
                 place,

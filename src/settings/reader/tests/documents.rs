@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::settings::Service;
+use crate::settings::service::Service;
 
 const MANUAL: &str = include_str!("../../../../contrib/man/pluto-updown.toml.5");
 

@@ -3,8 +3,9 @@
 use std::fmt::{Display, Write as _};
 
 use super::*;
+use crate::settings::connection::PolicyOverrides;
 use crate::settings::gateway::{Gateway, IpsecOnlyScope, Through};
-use crate::settings::{Allow, Mss, Nat, PolicyOverrides};
+use crate::settings::policy::{Allow, Mss, Nat};
 
 /// Settings as a file would have them. Every key that is set is written.
 pub(super) fn rendered(settings: &Settings) -> String {

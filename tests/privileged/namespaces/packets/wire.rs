@@ -4,7 +4,7 @@
 
 use std::net::IpAddr;
 
-use pluto_updown::selector::Family;
+use pluto_updown::net::Family;
 
 /// The addresses of a family, by the names in the table.
 pub(super) struct Names(&'static [(&'static str, &'static str)]);
