@@ -268,7 +268,7 @@ fn the_list_of_tunnels_says_too_where_the_kernel_differs_or_nothing_is_recorded(
         text.starts_with("WARNING: the kernel differs from the record"),
         "{text}"
     );
-    assert!(text.contains("\n\n1 tunnel up\n"), "{text}");
+    assert!(text.contains("\n\n3 tunnels up\n"), "{text}");
     let elsewhere = fakes.path("elsewhere");
     let hook = fakes.hook().option("--state-dir", &elsewhere);
     for words in [&["explain"][..], &["explain", "10.2.0.7", "10.1.0.9", "22"]] {
