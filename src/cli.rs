@@ -310,7 +310,11 @@ pub enum CliCommand {
     },
     /// Remove the gateway rules; tunnels that are up keep theirs
     #[command(help_template = HELP)]
-    Stop,
+    Stop {
+        /// With --dry-run: print the rules too
+        #[arg(short, long)]
+        verbose: bool,
+    },
     /// Allow unencrypted packets that when-down = "block" drops
     #[command(help_template = HELP)]
     Unblock {
@@ -320,6 +324,9 @@ pub enum CliCommand {
         /// Every blocked pair
         #[arg(long, conflicts_with = "which")]
         all: bool,
+        /// With --dry-run: print the rules too
+        #[arg(short, long)]
+        verbose: bool,
     },
     /// Find problems before they occur, and how to fix them
     #[command(help_template = HELP)]
@@ -338,6 +345,9 @@ pub enum CliCommand {
         /// Do not ask, though tunnels are up that lose their rules
         #[arg(short, long)]
         yes: bool,
+        /// With --dry-run: print the rules too
+        #[arg(short, long)]
+        verbose: bool,
     },
     /// Show what a tunnel allows, or the verdict on a packet
     #[command(help_template = HELP, after_help = PACKET_HELP, override_usage = "pluto-updown explain [OPTIONS] [NAME | FROM TO [SERVICE]]")]
@@ -360,11 +370,15 @@ pub enum CliCommand {
     },
     /// Remove the rules of tunnels that are no longer up
     #[command(help_template = HELP)]
-    Prune,
+    Prune {
+        /// With --dry-run: print the rules too
+        #[arg(short, long)]
+        verbose: bool,
+    },
     /// Reinstall rules that a firewall reload removed
     #[command(help_template = HELP)]
     Restore {
-        /// Print every rule that was missing or wrong
+        /// Print every difference; with --dry-run: the rules too
         #[arg(short, long)]
         verbose: bool,
     },
@@ -471,8 +485,8 @@ pub(crate) fn one_line_error(error: &clap::Error) -> String {
     };
     let line = CommandLine::command();
     let names: Vec<_> = line.get_subcommands().map(clap::Command::get_name).collect();
-    let near = || nearest(word, &names).map(|meant| format!("\"{meant}\""));
-    match names::command_hint(word).or_else(near) {
+    let most_similar = || nearest(word, &names).map(|meant| format!("\"{meant}\""));
+    match names::command_hint(word).or_else(most_similar) {
         Some(meant) => format!("{}\n\ndid you mean {meant}?\n", text.trim_end()),
         None => text,
     }

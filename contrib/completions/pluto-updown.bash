@@ -34,10 +34,10 @@ _pluto_updown() {
         '') common+=' --wait --no-routes --dry-run --version' ;;
         check) common+=' --wait' ;;
         explain) common+=' --packet --diagram --svg --verbose' ;;
-        flush) common+=' --wait --dry-run --force --yes' ;;
+        flush) common+=' --wait --dry-run --force --verbose --yes' ;;
         start) common+=' --wait --dry-run --boot --force --verbose' ;;
-        unblock) common+=' --wait --dry-run --all' ;;
-        stop | prune) common+=' --wait --dry-run' ;;
+        unblock) common+=' --wait --dry-run --all --verbose' ;;
+        stop | prune) common+=' --wait --dry-run --verbose' ;;
         restore) common+=' --wait --no-routes --dry-run --verbose' ;;
         replay) common+=' --wait --no-routes --dry-run' ;;
         status) common+=' --json --names --watch --verbose --users --expect --prometheus --nagios' ;;

@@ -36,7 +36,7 @@ complete -c pluto-updown -n '__fish_seen_subcommand_from flush' -l force -d 'Als
 complete -c pluto-updown -n '__fish_seen_subcommand_from flush' -s y -l yes -d 'Do not ask, though tunnels are up'
 complete -c pluto-updown -n '__fish_seen_subcommand_from unblock' -l all -d 'Every blocked pair'
 complete -c pluto-updown -n '__fish_seen_subcommand_from start' -l force -d 'Remove restrictions without a settings file'
-complete -c pluto-updown -n '__fish_seen_subcommand_from start restore status' -s v -l verbose -d 'Print every rule'
+complete -c pluto-updown -n '__fish_seen_subcommand_from start stop unblock flush prune restore status' -s v -l verbose -d 'Print every rule'
 complete -c pluto-updown -n '__fish_seen_subcommand_from start' -l boot -d 'If the file has an error, apply the last valid settings'
 complete -c pluto-updown -n '__fish_seen_subcommand_from status' -s j -l json -d 'Print JSON'
 complete -c pluto-updown -n '__fish_seen_subcommand_from status' -s u -l users -d 'Who is connected'

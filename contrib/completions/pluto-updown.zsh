@@ -35,8 +35,8 @@ _pluto_updown() {
     rest)
         case $words[1] in
         explain) _arguments $common '(--packet --diagram)--svg[draw the diagram as SVG]' '(--packet --svg)--diagram[draw the path of packets in text]' '(--svg --diagram)--packet[show the verdict on a packet]:from:' '(-v --verbose)'{-v,--verbose}'[also show chains and other paths]' '1:connection:_pluto_updown_names' '*:word:' ;;
-        unblock) _arguments $common $wait $rehearse '(1)--all[every blocked pair]' '(--all)1:connection:_pluto_updown_names' ;;
-        flush) _arguments $common $wait $rehearse '--force[also delete rules of yours that jump to a PLUTO chain]' '(-y --yes)'{-y,--yes}'[do not ask, though tunnels are up]' ;;
+        unblock) _arguments $common $wait $rehearse $verbose '(1)--all[every blocked pair]' '(--all)1:connection:_pluto_updown_names' ;;
+        flush) _arguments $common $wait $rehearse $verbose '--force[also delete rules of yours that jump to a PLUTO chain]' '(-y --yes)'{-y,--yes}'[do not ask, though tunnels are up]' ;;
         start) _arguments $common $wait $rehearse '--boot[if the file has an error, apply the last valid settings]' '--force[remove restrictions without a settings file]' $verbose ;;
         status)
             _arguments $common $verbose '(-j --json --names)'{-j,--json}'[print JSON]' '(-j --json -w --watch)--names[print only names]' \
@@ -47,7 +47,7 @@ _pluto_updown() {
         replay) _arguments $common $wait $routes $rehearse '1:file:_files' ;;
         check) _arguments $common $wait ;;
         restore) _arguments $common $wait $routes $rehearse $verbose ;;
-        *) _arguments $common $wait $rehearse ;;
+        *) _arguments $common $wait $rehearse $verbose ;;
         esac
         ;;
     esac

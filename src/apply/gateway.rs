@@ -133,15 +133,9 @@ impl<T: Tables> Engine<'_, T> {
     /// If it cannot be done.
     pub fn stop(&mut self) -> Result<StartReport, ApplyError> {
         let mut started = self.remove(self.plan_stop()?)?;
-        for ruleset in self.default_rulesets()?.into_values() {
-            if self.store.has_entries(ruleset)? {
-                continue;
-            }
-            let sections = self.empty_base_chains(ruleset)?;
+        for (ruleset, sections) in self.plan_stop_chains()? {
             self.restore(ruleset, &sections)?;
-            if !sections.is_empty() {
-                started.changed.insert(ruleset);
-            }
+            started.changed.insert(ruleset);
         }
         Ok(started)
     }
@@ -161,7 +155,8 @@ impl<T: Tables> Engine<'_, T> {
         for ruleset in self.default_rulesets()?.into_values() {
             let entries = self.store.entries(ruleset)?;
             if entries.iter().all(|entry| matches!(entry, Record::Gateway(_))) {
-                planned.push((ruleset, self.empty_base_chains(ruleset)?));
+                let sections = self.empty_base_chains(ruleset)?;
+                planned.extend((!sections.is_empty()).then_some((ruleset, sections)));
             }
         }
         Ok(planned)

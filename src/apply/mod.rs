@@ -13,12 +13,14 @@ mod find;
 mod forget;
 mod gateway;
 mod in_parts;
+mod preview;
 mod restore;
 mod tunnel;
 
 pub use forget::note_down;
 pub use gateway::{Blocked, StartReport};
 pub(crate) use gateway::{InstalledRecords, RecordedRulesets};
+pub(crate) use preview::Preview;
 pub(crate) use restore::Comparison;
 
 use std::collections::BTreeMap;

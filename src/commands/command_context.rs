@@ -5,7 +5,8 @@ use std::io::{self, Write as _};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use crate::apply::{Context, SettingsOrigin};
+use super::Detail;
+use crate::apply::{Context, Preview, SettingsOrigin};
 use crate::cli::Options;
 use crate::dns::{self, DnsError, System};
 use crate::net::Family;
@@ -200,4 +201,12 @@ pub(super) fn rulesets<T: Tables>(tables: &T, store: &Store) -> Result<BTreeSet<
 /// Prints the output of a command.
 pub(super) fn print(text: &str) -> Result<(), HookError> {
     io::stdout().write_all(text.as_bytes()).map_err(HookError::Output)
+}
+
+/// Prints what a command would do.
+pub(super) fn show(preview: &Preview, detail: Detail) -> Result<(), HookError> {
+    print(&match detail {
+        Detail::Summary => preview.summary_text(),
+        Detail::Full => preview.full_text(),
+    })
 }

@@ -74,14 +74,27 @@ impl DriftSort {
     }
 }
 
-/// What a repair does to these differences, in a few words: `restored 632 rules, 1 jump; removed 1
-/// chain`.
-pub(super) fn repairs<'a>(drifts: impl Iterator<Item = &'a Drift>) -> String {
-    let mut sums: BTreeMap<DriftSort, usize> = BTreeMap::new();
+/// These differences, counted by sort.
+fn by_sort(drifts: &[&Drift]) -> BTreeMap<DriftSort, usize> {
+    let mut sums = BTreeMap::new();
     for drift in drifts {
         let (sort, number) = DriftSort::of_kind(&drift.kind);
         *sums.entry(sort).or_default() += number;
     }
+    sums
+}
+
+/// These differences, in a few words: `632 missing rules, 1 missing jump, 1 leftover chain`.
+pub(super) fn counted_drifts(drifts: &[&Drift]) -> String {
+    let sums = by_sort(drifts).into_iter();
+    let words = sums.map(|(sort, number)| sort.counted_words(number));
+    words.collect::<Vec<_>>().join(", ")
+}
+
+/// What a repair does to these differences, in a few words: `restored 632 rules, 1 jump; removed 1
+/// chain`.
+pub(super) fn repairs(drifts: &[&Drift]) -> String {
+    let sums = by_sort(drifts);
     let mut by_verb: Vec<(&str, Vec<String>)> = Vec::new();
     for (sort, number) in sums {
         let thing = counted_noun(number, sort.noun);
@@ -116,7 +129,7 @@ mod tests {
             drift(DriftKind::UnexpectedRule(chain(), "-j DROP".to_owned())),
         ];
         assert_eq!(
-            repairs(drifts.iter()),
+            repairs(&drifts.iter().collect::<Vec<_>>()),
             "restored 21 chains, 1 jump; removed 2 rules; reordered 1 chain"
         );
         assert_eq!(

@@ -6,19 +6,19 @@
 //! which are this program's. Objects that could not be removed stay recorded.
 
 use std::collections::BTreeSet;
-use std::fmt::{self, Write as _};
 use std::io::{self, IsTerminal as _, Write as _};
 
-use super::Consent;
-use super::command_context::{CommandContext, print};
+use super::command_context::{CommandContext, print, show};
 use super::prune::{PolicyState, SoughtTunnel, policy_states};
 use super::start::tunnels_without_rules;
+use super::{Consent, Detail};
+use crate::apply::Preview;
 use crate::cli::{Mode, Options};
 use crate::dns;
 use crate::net::Family;
-use crate::netfilter::iptables::{Tables, TablesError};
+use crate::netfilter::iptables::{Programs, Tables};
 use crate::netfilter::{IptablesSave, JumpOwner, Purge, Ruleset, UserRules, purge};
-use crate::netlink::{self, NetObject};
+use crate::netlink;
 use crate::routing::{RoutingChange, RoutingEngine, RoutingError};
 use crate::settings::JumpPlace;
 use crate::state::{FailedUp, Store};
@@ -31,43 +31,47 @@ const REINITIATE: &str = "restore cannot reinstall them.\n\
     or ipsec down and ipsec up (libreswan 4: ipsec auto --down and --up)";
 
 /// Removes what there is, and says what. Returns the exit code: 1 also where something had to stay.
-pub(super) fn run(options: &Options, others: UserRules, consent: Consent) -> Result<u8, HookError> {
+pub(super) fn run(options: &Options, others: UserRules, consent: Consent, detail: Detail) -> Result<u8, HookError> {
     let command = CommandContext::new(options)?;
     let up = tunnels_up(&command.peek());
-    if options.mode == Mode::Real && consent == Consent::Missing && up > 0 && !is_confirmed(up)? {
+    if options.mode == Mode::DryRun {
+        let store = command.peek();
+        let plan = FlushPlan::new(&store, &mut command.programs(&store), others);
+        show(&plan.preview(&command, up), detail)?;
+        return Ok(u8::from(!plan.problems.is_empty()));
+    }
+    if consent == Consent::Missing && up > 0 && !is_confirmed(up)? {
         print("nothing removed\n")?;
         return Ok(1);
     }
-    let mut noted = 0;
-    let mut report = match options.mode {
-        Mode::DryRun => rehearse(&command, &command.peek(), others),
-        Mode::Real => {
-            let store = command.open_store()?;
-            let bereft = bereft_tunnels(&command, &store);
-            let mut report = flush(&command, &store, others);
-            // Without the lock, so that a program that hangs does not delay any tunnel's rules.
-            drop(store);
-            for trouble in dns::give_back_all(&command.peek(), &command.system()) {
-                report.add_problem(&trouble);
-            }
-            let store = command.open_store()?;
-            noted = note_bereft(&command, &store, &bereft)?;
-            store.remove_unused()?;
-            report
-        }
-    };
+    let (mut report, noted) = flush(&command, others)?;
     if up > 0 {
         let tunnels = counted_noun(up, "tunnel");
-        match options.mode {
-            Mode::DryRun => report.add_line(format_args!("# {tunnels} up would lose all rules")),
-            Mode::Real if noted == 0 => report.add_line(format_args!("{tunnels} up lost all rules; {REINITIATE}")),
-            Mode::Real => report.add_line(format_args!(
-                "{tunnels} up lost all rules; pluto-updown start reinstalls those of {noted}"
-            )),
-        }
+        report.done.push(match noted {
+            0 => format!("{tunnels} up lost all rules; {REINITIATE}"),
+            _ => format!("{tunnels} up lost all rules; pluto-updown start reinstalls those of {noted}"),
+        });
     }
     print(&report.report_text())?;
     Ok(u8::from(!report.problems.is_empty()))
+}
+
+/// Removes everything. Returns also how many tunnels are noted as up without rules now.
+fn flush(command: &CommandContext<'_>, others: UserRules) -> Result<(FlushReport, usize), HookError> {
+    let store = command.open_store()?;
+    let bereft = bereft_tunnels(command, &store);
+    let mut programs = command.programs(&store);
+    let plan = FlushPlan::new(&store, &mut programs, others);
+    let mut report = plan.carry_out(command, &store, &mut programs);
+    drop(programs);
+    // Without the lock, so that a program that hangs does not delay any tunnel's rules.
+    drop(store);
+    let errors = dns::give_back_all(&command.peek(), &command.system());
+    report.problems.extend(errors.iter().map(ToString::to_string));
+    let store = command.open_store()?;
+    let noted = note_bereft(command, &store, &bereft)?;
+    store.remove_unused()?;
+    Ok((report, noted))
 }
 
 /// The number of recorded tunnels. A record that cannot be read counts as none, because flush is
@@ -150,57 +154,159 @@ const FLUSHED: &str = "flush removed its rules";
 /// What was done, and what could not be.
 #[derive(Debug, Default)]
 struct FlushReport {
-    done: String,
+    done: Vec<String>,
     problems: Vec<String>,
 }
 
 impl FlushReport {
     fn report_text(&self) -> String {
-        let problems: String = self.problems.iter().map(|line| format!("{line}\n")).collect();
-        match self.done.is_empty() && problems.is_empty() {
+        let lines = self.done.iter().chain(&self.problems);
+        let text: String = lines.map(|line| format!("{line}\n")).collect();
+        match text.is_empty() {
             true => "no rules or chains of pluto-updown found\n".to_owned(),
-            false => format!("{}{problems}", self.done),
+            false => text,
         }
-    }
-
-    fn add_line(&mut self, line: fmt::Arguments<'_>) {
-        // Writing into a String cannot fail.
-        let _ = writeln!(self.done, "{line}");
-    }
-
-    fn add_problem(&mut self, what: &dyn fmt::Display) {
-        self.problems.push(what.to_string());
     }
 }
 
-/// The firewall after the routes: it can be found without the record, so that the next flush
-/// completes one that died.
-fn flush(command: &CommandContext<'_>, store: &Store, others: UserRules) -> FlushReport {
-    let mut report = FlushReport::default();
-    if let Err(error) = take_out_routes(command, store, &mut report) {
-        report.add_problem(&error);
-    }
-    let mut programs = command.programs(store);
-    let known = rulesets(&programs);
-    for ruleset in Ruleset::all_rulesets().filter(|ruleset| !known.contains(ruleset)) {
-        if store.has_entries(ruleset).unwrap_or(true) {
-            report.add_problem(&format_args!(
-                "{ruleset}: rules are recorded, but this iptables is no longer installed"
-            ));
+/// Everything that flush removes, besides name servers.
+#[derive(Debug)]
+struct FlushPlan {
+    routes: Vec<RoutingChange>,
+    purges: Vec<(Ruleset, Purge)>,
+    others: UserRules,
+    /// What cannot be removed, and why.
+    problems: Vec<String>,
+}
+
+impl FlushPlan {
+    fn new(store: &Store, programs: &mut Programs<'_>, others: UserRules) -> Self {
+        let mut plan = Self {
+            routes: Vec::new(),
+            purges: Vec::new(),
+            others,
+            problems: Vec::new(),
+        };
+        match store.routing_records() {
+            Ok(records) => plan.routes = records.into_iter().map(RoutingChange::removal).collect(),
+            Err(error) => plan.problems.push(error.to_string()),
         }
-    }
-    for ruleset in known {
-        match take_out_chains(&mut programs, ruleset, jumps(store, ruleset), others) {
-            Ok(purged) => {
-                report_purge(ruleset, &purged, others, &mut report);
-                if let Err(error) = store.erase(ruleset) {
-                    report.add_problem(&error);
-                }
+        let known = rulesets(programs);
+        for ruleset in Ruleset::all_rulesets().filter(|ruleset| !known.contains(ruleset)) {
+            if store.has_entries(ruleset).unwrap_or(true) {
+                plan.problems.push(format!(
+                    "{ruleset}: rules are recorded, but this iptables is no longer installed"
+                ));
             }
-            Err(error) => report.add_problem(&error),
         }
+        for ruleset in known {
+            match programs.save_all(ruleset) {
+                Ok(listing) => {
+                    let saved = IptablesSave::parse(&listing);
+                    let purge = purge(&saved, ruleset.backend, jumps(store, ruleset), others);
+                    if others == UserRules::Keep {
+                        let kept = user_rules(ruleset, "kept:", &purge).into_iter();
+                        let kept = kept.map(|line| format!("{line} (--force deletes it)"));
+                        plan.problems.extend(kept);
+                    }
+                    plan.purges.push((ruleset, purge));
+                }
+                Err(error) => plan.problems.push(error.to_string()),
+            }
+        }
+        plan
     }
-    report
+
+    fn preview(&self, command: &CommandContext<'_>, up: usize) -> Preview {
+        let mut preview = Preview::new("flush");
+        for change in self.routes.iter().filter(|change| !change.is_empty()) {
+            preview.sum_up(routes_line(change, "would remove", change.outgoing().count()));
+            change.preview(&mut preview);
+        }
+        dns::preview_give_back_all(&command.peek(), &command.system(), &mut preview);
+        for (ruleset, purge) in self.purges.iter().filter(|(_, purge)| !purge.stages.is_empty()) {
+            preview.add_rules(*ruleset, purge.restore_text());
+        }
+        let removed = self.purges.iter();
+        let removed = removed.flat_map(|(ruleset, purge)| self.purge_lines(*ruleset, "would remove", purge));
+        let lost = (up > 0).then(|| format!("{} up would lose all rules", counted_noun(up, "tunnel")));
+        let lines = removed.chain(lost).chain(self.problems.iter().cloned());
+        lines.for_each(|line| preview.sum_up(line));
+        preview
+    }
+
+    /// The firewall after the routes: it can be found without the record, so that the next flush
+    /// completes one that died.
+    fn carry_out(&self, command: &CommandContext<'_>, store: &Store, programs: &mut Programs<'_>) -> FlushReport {
+        let mut report = FlushReport::default();
+        if let Err(error) = self.remove_routes(command, store, &mut report) {
+            report.problems.push(error.to_string());
+        }
+        for (ruleset, purge) in &self.purges {
+            let removed = match purge.stages.is_empty() {
+                true => Ok(()),
+                false => programs.restore(*ruleset, &purge.restore_text()),
+            };
+            match removed {
+                Ok(()) => {
+                    report.done.extend(self.purge_lines(*ruleset, "removed", purge));
+                    report
+                        .problems
+                        .extend(store.erase(*ruleset).err().map(|error| error.to_string()));
+                }
+                Err(error) => report.problems.push(error.to_string()),
+            }
+        }
+        report.problems.extend_from_slice(&self.problems);
+        report
+    }
+
+    fn remove_routes(
+        &self,
+        command: &CommandContext<'_>,
+        store: &Store,
+        report: &mut FlushReport,
+    ) -> Result<(), RoutingError> {
+        if self.routes.is_empty() {
+            return Ok(());
+        }
+        let mut kernel = netlink::Kernel::open()?;
+        let mut engine = RoutingEngine::new(store, &mut kernel, None, command.now);
+        for change in &self.routes {
+            let outcome = engine.carry_out(change)?;
+            report.problems.extend(outcome.faults.iter().map(ToString::to_string));
+            report.done.push(routes_line(change, "removed", outcome.removed_count));
+        }
+        Ok(())
+    }
+
+    fn purge_lines(&self, ruleset: Ruleset, word: &str, purge: &Purge) -> Vec<String> {
+        let (chains, jumps) = (counted_noun(purge.chains(), "chain"), counted_noun(purge.jumps, "jump"));
+        let mut lines = vec![format!("{ruleset}: {word} {chains}, {jumps}")];
+        if purge.stages.is_empty() {
+            lines.clear();
+        }
+        if self.others == UserRules::Delete {
+            lines.extend(user_rules(ruleset, word, purge));
+        }
+        lines
+    }
+}
+
+fn routes_line(change: &RoutingChange, word: &str, count: usize) -> String {
+    let nouns = match count {
+        1 => "route, address or interface",
+        _ => "routes, addresses or interfaces",
+    };
+    format!("{}: {word} {count} {nouns}", change.key)
+}
+
+/// The rules of the administrator that jump to chains of this program, each in a line.
+fn user_rules(ruleset: Ruleset, word: &str, purge: &Purge) -> Vec<String> {
+    let rules = purge.user_rules.iter();
+    let lines =
+        rules.map(|(table, chain, rule)| format!("{ruleset} {table}: {word} your rule in chain \"{chain}\": {rule}"));
+    lines.collect()
 }
 
 /// Every ruleset that can be looked at.
@@ -221,112 +327,4 @@ fn jumps(store: &Store, ruleset: Ruleset) -> JumpOwner {
         Ok(JumpPlace::Own) => JumpOwner::User,
         Ok(JumpPlace::First | JumpPlace::Last) | Err(_) => JumpOwner::Program,
     }
-}
-
-fn take_out_chains<T: Tables>(
-    tables: &mut T,
-    ruleset: Ruleset,
-    jumps: JumpOwner,
-    others: UserRules,
-) -> Result<Purge, TablesError> {
-    let saved = IptablesSave::parse(&tables.save_all(ruleset)?);
-    let purged = purge(&saved, ruleset.backend, jumps, others);
-    if !purged.stages.is_empty() {
-        tables.restore(ruleset, &purged.restore_text())?;
-    }
-    Ok(purged)
-}
-
-fn report_purge(ruleset: Ruleset, purged: &Purge, others: UserRules, report: &mut FlushReport) {
-    if !purged.stages.is_empty() {
-        report.add_line(format_args!(
-            "{ruleset}: removed {}, {}",
-            counted_noun(purged.chains(), "chain"),
-            counted_noun(purged.jumps, "jump")
-        ));
-    }
-    for (table, chain, rule) in &purged.user_rules {
-        match others {
-            UserRules::Delete => report.add_line(format_args!(
-                "{ruleset} {table}: removed your rule in chain \"{chain}\": {rule}"
-            )),
-            UserRules::Keep => report.add_problem(&format_args!(
-                "{ruleset} {table}: kept: your rule in chain \"{chain}\": {rule} (--force deletes it)"
-            )),
-        }
-    }
-}
-
-fn take_out_routes(command: &CommandContext<'_>, store: &Store, report: &mut FlushReport) -> Result<(), RoutingError> {
-    if !store.has_routings()? {
-        return Ok(());
-    }
-    let mut kernel = netlink::Kernel::open()?;
-    let mut engine = RoutingEngine::new(store, &mut kernel, None, command.now);
-    for change in departures(store)? {
-        let outcome = engine.carry_out(&change)?;
-        outcome.faults.iter().for_each(|fault| report.add_problem(fault));
-        let count = outcome.removed_count;
-        report.add_line(format_args!(
-            "{}: removed {count} routes, addresses or interfaces",
-            change.key
-        ));
-    }
-    Ok(())
-}
-
-/// The changes that remove the objects of each remote network.
-fn departures(store: &Store) -> Result<Vec<RoutingChange>, RoutingError> {
-    let records = store.routing_records()?.into_iter();
-    let changes = records.map(|record| RoutingChange {
-        key: record.key.clone(),
-        connection: record.connection.clone(),
-        routed_for: None,
-        before: Some(record),
-        after: Vec::new(),
-    });
-    Ok(changes.collect())
-}
-
-/// What it would do.
-fn rehearse(command: &CommandContext<'_>, store: &Store, others: UserRules) -> FlushReport {
-    let mut report = FlushReport::default();
-    match departures(store) {
-        Ok(changes) => {
-            for line in changes
-                .iter()
-                .flat_map(RoutingChange::outgoing)
-                .map(NetObject::delete_command)
-            {
-                report.add_line(format_args!("{line}"));
-            }
-        }
-        Err(error) => report.add_problem(&error),
-    }
-    match store.resolver().read_state() {
-        Ok(record) => {
-            for user in &record.users {
-                let servers: Vec<_> = user.servers.iter().map(ToString::to_string).collect();
-                report.add_line(format_args!("# would remove the name servers {}", servers.join(", ")));
-            }
-        }
-        Err(error) => report.add_problem(&error),
-    }
-    let mut programs = command.programs(store);
-    for ruleset in rulesets(&programs) {
-        match programs.save_all(ruleset) {
-            Ok(listing) => {
-                let saved = IptablesSave::parse(&listing);
-                let purged = purge(&saved, ruleset.backend, jumps(store, ruleset), others);
-                if !purged.stages.is_empty() {
-                    report.add_line(format_args!(
-                        "# would change the {ruleset} tables:\n{}",
-                        purged.restore_text().trim_end()
-                    ));
-                }
-            }
-            Err(error) => report.add_problem(&error),
-        }
-    }
-    report
 }

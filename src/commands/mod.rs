@@ -52,6 +52,15 @@ enum Detail {
     Full,
 }
 
+impl Detail {
+    fn from_flag(is_verbose: bool) -> Self {
+        match is_verbose {
+            true => Self::Full,
+            false => Self::Summary,
+        }
+    }
+}
+
 /// Carries out a command and returns the exit code.
 #[must_use]
 pub fn run(line: CommandLine, colours: Colours) -> u8 {
@@ -63,21 +72,25 @@ pub fn run(line: CommandLine, colours: Colours) -> u8 {
             let asked = StartRequest {
                 trigger: if boot { StartTrigger::Boot } else { StartTrigger::Change },
                 consent: if force { Consent::Given } else { Consent::Missing },
-                detail: if verbose { Detail::Full } else { Detail::Summary },
+                detail: Detail::from_flag(verbose),
             };
             exit_code("start", start::start(&options, asked))
         }
-        CliCommand::Stop => exit_code("stop", start::stop(&options)),
+        CliCommand::Stop { verbose } => exit_code("stop", start::stop(&options, Detail::from_flag(verbose))),
         CliCommand::Unblock {
             which: None,
             all: false,
+            verbose: _,
         } => exit_code(
             "unblock",
             Err(HookError::Refused(
                 "name a connection or a network (status shows what is blocked), or use --all".to_owned(),
             )),
         ),
-        CliCommand::Unblock { which, all: _ } => exit_code("unblock", start::unblock(&options, which.as_deref())),
+        CliCommand::Unblock { which, all: _, verbose } => exit_code(
+            "unblock",
+            start::unblock(&options, which.as_deref(), Detail::from_flag(verbose)),
+        ),
         CliCommand::Check { as_daemon } => {
             let rights = if as_daemon {
                 Privileges::Daemon
@@ -98,27 +111,26 @@ pub fn run(line: CommandLine, colours: Colours) -> u8 {
                 (false, true) => explain::Form::Diagram,
                 (false, false) => explain::Form::Words,
             };
-            let detail = if verbose { Detail::Full } else { Detail::Summary };
             let asked = explain::ExplainRequest {
                 words,
                 packet,
                 form,
-                detail,
+                detail: Detail::from_flag(verbose),
             };
             exit_code("explain", explain::run(&options, &asked, colours))
         }
-        CliCommand::Flush { force, yes } => {
+        CliCommand::Flush { force, yes, verbose } => {
             let others = if force { UserRules::Delete } else { UserRules::Keep };
             let consent = if yes { Consent::Given } else { Consent::Missing };
-            exit_code("flush", flush::run(&options, others, consent))
+            exit_code(
+                "flush",
+                flush::run(&options, others, consent, Detail::from_flag(verbose)),
+            )
         }
-        CliCommand::Restore { verbose } => {
-            let detail = if verbose { Detail::Full } else { Detail::Summary };
-            exit_code("restore", restore::run(&options, detail))
-        }
+        CliCommand::Restore { verbose } => exit_code("restore", restore::run(&options, Detail::from_flag(verbose))),
         CliCommand::Status(StatusArguments { names: true, .. }) => looked("status", status::print_names(&options)),
         CliCommand::Status(arguments) => looked("status", status::run(&options, &status_request(arguments, colours))),
-        CliCommand::Prune => exit_code("prune", prune::run(&options)),
+        CliCommand::Prune { verbose } => exit_code("prune", prune::run(&options, Detail::from_flag(verbose))),
     }
 }
 
@@ -162,11 +174,7 @@ fn status_request(arguments: StatusArguments, colours: Colours) -> StatusRequest
     });
     StatusRequest {
         form,
-        detail: if arguments.verbose {
-            Detail::Full
-        } else {
-            Detail::Summary
-        },
+        detail: Detail::from_flag(arguments.verbose),
         names,
         expected: arguments.expect,
         every,

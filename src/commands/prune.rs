@@ -9,25 +9,26 @@ mod policy_state;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use super::command_context::{CommandContext, print};
-use crate::apply::Engine;
+use super::Detail;
+use super::command_context::{CommandContext, print, show};
+use crate::apply::{Engine, Preview};
 use crate::cli::{Mode, Options};
 use crate::net::Interface;
-use crate::netfilter::{Ruleset, restore_text};
+use crate::netfilter::Ruleset;
 use crate::netlink::xfrm::{XfrmSa, policies, sas};
 use crate::netlink::{self, LinkKind, NetConfig as _, xfrm_interfaces};
-use crate::routing::{RoutingEngine, RoutingError};
+use crate::routing::{RoutingChange, RoutingEngine, RoutingError};
 use crate::state::{DaemonProcess, FailedUp, Store, TunnelRecord};
-use crate::updown::{HookError, close_late};
+use crate::updown::{HookError, close_late, note_leftovers};
 use crate::words::counted_noun;
 use policy_state::{DaemonLife, KernelPolicies, TunnelTag, policy_state, sa_state};
 pub(super) use policy_state::{PolicyState, PruneDoubt, SoughtTunnel};
 
 /// Removes these tunnels, and reports them. Returns the exit code.
-pub(super) fn run(options: &Options) -> Result<u8, HookError> {
+pub(super) fn run(options: &Options, detail: Detail) -> Result<u8, HookError> {
     let command = CommandContext::new(options)?;
     match options.mode {
-        Mode::DryRun => show_pruned(&command, &command.peek()),
+        Mode::DryRun => preview(&command, &command.peek(), detail),
         Mode::Real => prune(&command, command.open_store()?),
     }
 }
@@ -54,52 +55,98 @@ fn prune_locked(command: &CommandContext<'_>, store: &Store) -> Result<(String, 
     engine.recover()?;
     engine.upgrade()?;
     engine.close_owed()?;
-    let judged = judge_tunnels(store)?;
-    let mut text = judged.report_text("removed");
-    let changes = engine.plan_tunnel_removal(judged.gone)?;
+    let plan = PrunePlan::new(store)?;
+    let mut text = plan.report_text("removed");
+    let changes = engine.plan_tunnel_removal(plan.gone)?;
     engine.remove_tunnels(&changes)?;
-    for failed in ended_without_rules(store)? {
+    for failed in &plan.ended {
         store.forget_failed_up(&failed.tunnel)?;
-        let (connection, network) = (&failed.tunnel.connection, failed.tunnel.remote_client);
-        // Writing into a String cannot fail.
-        let _ = writeln!(
-            text,
-            "{connection} ({network}): was up without rules, the kernel has no policy of it any more"
-        );
     }
-    let (cleared, kept) = clear_dead(command, store)?;
-    text.push_str(&cleared);
-    Ok((text, kept))
+    if !plan.routes.is_empty() {
+        let mut kernel = netlink::Kernel::open().map_err(RoutingError::from)?;
+        let mut engine = RoutingEngine::new(store, &mut kernel, None, command.now);
+        for change in &plan.routes {
+            let faults = engine.carry_out(change)?.faults;
+            text.extend(faults.iter().map(|fault| format!("{fault}\n")));
+        }
+    }
+    for daemon in &plan.dead {
+        store.unregister(daemon)?;
+    }
+    Ok((text, plan.kept))
 }
 
-fn show_pruned(command: &CommandContext<'_>, store: &Store) -> Result<u8, HookError> {
+/// Shows what it would do.
+fn preview(command: &CommandContext<'_>, store: &Store, detail: Detail) -> Result<u8, HookError> {
     let mut programs = command.programs(store);
     let engine = Engine::new(store, &mut programs, command.context());
-    let judged = judge_tunnels(store)?;
-    let mut text = judged.report_text("would be removed");
-    for change in engine.plan_tunnel_removal(judged.gone)? {
-        let ruleset = change.ruleset;
-        let sections = engine.sections(&change)?;
-        // Writing into a String cannot fail.
-        let _ = write!(
-            text,
-            "# would change the {ruleset} tables:\n{}",
-            restore_text(&sections)
-        );
-    }
-    print(&text)?;
+    let mut preview = Preview::new("prune");
+    note_leftovers(store, &mut preview)?;
+    let plan = PrunePlan::new(store)?;
+    plan.report_text("would be removed")
+        .lines()
+        .for_each(|line| preview.sum_up(line));
+    engine.preview(&engine.plan_tunnel_removal(plan.gone)?, &mut preview)?;
+    plan.routes.iter().for_each(|change| change.preview(&mut preview));
+    show(&preview, detail)?;
     Ok(0)
 }
 
-/// The decisions about all recorded tunnels.
-struct PruneReport {
-    /// How many there are.
+/// What has to be removed, and the decisions about all recorded tunnels.
+#[derive(Default)]
+struct PrunePlan {
+    /// How many tunnels there are.
     total: usize,
     gone: Vec<(Ruleset, TunnelRecord)>,
-    doubtful: Vec<(TunnelRecord, policy_state::PruneDoubt)>,
+    doubtful: Vec<(TunnelRecord, PruneDoubt)>,
+    /// The tunnels that were up without rules, and are no longer up.
+    ended: Vec<FailedUp>,
+    /// The daemons of the tunnels that stay. Their routes and name servers stay too, because the
+    /// tunnels may need them.
+    kept: BTreeSet<DaemonProcess>,
+    /// The other daemons that have exited.
+    dead: Vec<DaemonProcess>,
+    /// Their routes, addresses and interfaces.
+    routes: Vec<RoutingChange>,
 }
 
-impl PruneReport {
+impl PrunePlan {
+    /// Queries the kernel after the record is locked: a daemon installs a tunnel's policies before
+    /// it calls `up`, so every tunnel that is recorded by now has them.
+    fn new(store: &Store) -> Result<Self, HookError> {
+        let mut plan = Self::default();
+        let mut records = Vec::new();
+        for ruleset in Ruleset::all_rulesets() {
+            records.extend(store.tunnels(ruleset)?.into_iter().map(|record| (ruleset, record)));
+        }
+        plan.total = records.len();
+        let sought: Vec<_> = records.iter().map(|(_, record)| SoughtTunnel::from(record)).collect();
+        for ((ruleset, record), state) in records.into_iter().zip(policy_states(&sought)?) {
+            if state != PolicyState::Gone {
+                plan.kept.extend(record.daemon);
+            }
+            match state {
+                PolicyState::Up => {}
+                PolicyState::Gone => plan.gone.push((ruleset, record)),
+                PolicyState::Doubtful(doubt) => plan.doubtful.push((record, doubt)),
+            }
+        }
+        let failed = store.failed_ups()?;
+        let sought: Vec<_> = failed.iter().map(SoughtTunnel::from).collect();
+        for (failed, state) in failed.into_iter().zip(policy_states(&sought)?) {
+            match state {
+                PolicyState::Gone => plan.ended.push(failed),
+                PolicyState::Up | PolicyState::Doubtful(_) => plan.kept.extend(failed.daemon),
+            }
+        }
+        let dead = store.dead_daemons()?.into_iter();
+        plan.dead = dead.filter(|daemon| !plan.kept.contains(daemon)).collect();
+        let routes = store.routing_records()?.into_iter();
+        let routes = routes.filter(|record| record.daemon.is_some_and(|daemon| plan.dead.contains(&daemon)));
+        plan.routes = routes.map(RoutingChange::removal).collect();
+        Ok(plan)
+    }
+
     fn report_text(&self, word: &str) -> String {
         let mut text = String::new();
         for (_, record) in &self.gone {
@@ -125,6 +172,13 @@ impl PruneReport {
             "{} recorded, {gone} {word}, {doubtful} kept (cannot tell)",
             counted_noun(self.total, "tunnel")
         );
+        for failed in &self.ended {
+            let (connection, network) = (&failed.tunnel.connection, failed.tunnel.remote_client);
+            let _ = writeln!(
+                text,
+                "{connection} ({network}): was up without rules, the kernel has no policy of it any more"
+            );
+        }
         text
     }
 }
@@ -137,42 +191,6 @@ fn tunnel_words(record: &TunnelRecord) -> String {
         (None, None) => String::new(),
     };
     format!("{} to {}{number}", record.key.local_client, record.key.remote_client)
-}
-
-/// Queries the kernel after the record is locked: a daemon installs a tunnel's policies before it
-/// calls `up`, so every tunnel that is recorded by now has them.
-fn judge_tunnels(store: &Store) -> Result<PruneReport, HookError> {
-    let mut records = Vec::new();
-    for ruleset in Ruleset::all_rulesets() {
-        records.extend(store.tunnels(ruleset)?.into_iter().map(|record| (ruleset, record)));
-    }
-    let mut judged = PruneReport {
-        total: records.len(),
-        gone: Vec::new(),
-        doubtful: Vec::new(),
-    };
-    if records.is_empty() {
-        return Ok(judged);
-    }
-    let sought: Vec<_> = records.iter().map(|(_, record)| SoughtTunnel::from(record)).collect();
-    let states = policy_states(&sought)?;
-    for ((ruleset, record), state) in records.into_iter().zip(states) {
-        match state {
-            PolicyState::Up => {}
-            PolicyState::Gone => judged.gone.push((ruleset, record)),
-            PolicyState::Doubtful(doubt) => judged.doubtful.push((record, doubt)),
-        }
-    }
-    Ok(judged)
-}
-
-/// The tunnels that were up without rules, and are no longer up.
-fn ended_without_rules(store: &Store) -> Result<Vec<FailedUp>, HookError> {
-    let failed = store.failed_ups()?;
-    let sought: Vec<_> = failed.iter().map(SoughtTunnel::from).collect();
-    let ended = failed.into_iter().zip(policy_states(&sought)?);
-    let ended = ended.filter(|(_, state)| *state == PolicyState::Gone);
-    Ok(ended.map(|(failed, _)| failed).collect())
 }
 
 /// Whether the kernel has the policies of these tunnels, by a dump of all its policies.
@@ -232,32 +250,4 @@ fn tags(interfaces: &BTreeSet<&Interface>) -> Result<BTreeMap<Interface, TunnelT
         }
     }
     Ok(tags)
-}
-
-/// Removes the routes, addresses and interfaces of daemons that have exited. Not while a tunnel of
-/// theirs is up, which may need them; returns those daemons, whose name servers stay as well.
-fn clear_dead(command: &CommandContext<'_>, store: &Store) -> Result<(String, BTreeSet<DaemonProcess>), HookError> {
-    let dead: BTreeSet<_> = store.dead_daemons()?.into_iter().collect();
-    let mut with_tunnels = BTreeSet::new();
-    for ruleset in Ruleset::all_rulesets() {
-        with_tunnels.extend(store.tunnels(ruleset)?.into_iter().filter_map(|record| record.daemon));
-    }
-    with_tunnels.extend(store.failed_ups()?.into_iter().filter_map(|failed| failed.daemon));
-    let without_tunnels: Vec<_> = dead.difference(&with_tunnels).collect();
-    let mut text = String::new();
-    for daemon in &without_tunnels {
-        text.push_str(&clear_routes(command, store, daemon)?);
-        store.unregister(daemon)?;
-    }
-    Ok((text, with_tunnels))
-}
-
-fn clear_routes(command: &CommandContext<'_>, store: &Store, daemon: &DaemonProcess) -> Result<String, HookError> {
-    if !store.has_routings()? {
-        return Ok(String::new());
-    }
-    let mut kernel = netlink::Kernel::open().map_err(RoutingError::from)?;
-    let mut engine = RoutingEngine::new(store, &mut kernel, None, command.now);
-    let faults = engine.clear(daemon)?;
-    Ok(faults.iter().map(|fault| format!("{fault}\n")).collect())
 }

@@ -6,41 +6,38 @@
 use std::fmt::Write as _;
 
 use super::Detail;
-use super::command_context::{CommandContext, print, rulesets};
-use super::drift_words::repairs;
+use super::command_context::{CommandContext, print, rulesets, show};
+use super::drift_words::{counted_drifts, repairs};
 use super::no_record::UnrecordedSas;
 use super::start::tunnels_without_rules;
-use crate::apply::Engine;
+use crate::apply::{Engine, Preview};
 use crate::cli::{Mode, Options, RoutingOwner};
 use crate::firewall::{Drift, Repair};
 use crate::netfilter::{Ruleset, Table, restore_text};
 use crate::netlink;
 use crate::routing::{RoutingEngine, RoutingError};
-use crate::state::Store;
-use crate::updown::{HookError, close_late};
+use crate::state::{FailedUp, Store};
+use crate::updown::{HookError, close_late, note_leftovers};
 use crate::words::one_line;
 
 /// Reinstalls what is missing, and reports it. Returns the exit code: 1 if something could not be
 /// reinstalled.
 pub(super) fn run(options: &Options, detail: Detail) -> Result<u8, HookError> {
     let command = CommandContext::new(options)?;
-    let restored = match options.mode {
-        Mode::DryRun => rehearse(&command, &command.peek(), detail)?,
-        Mode::Real => {
-            let store = command.open_store()?;
-            let restored = restore(&command, &store, detail);
-            store.remove_unused()?;
-            let mut restored = restored?;
-            // Without the lock, so that a program that hangs does not delay any tunnel's rules.
-            drop(store);
-            close_late(command.options, command.namespace);
-            let kept = command.peek().dead_daemons()?.into_iter().collect();
-            for trouble in command.settle_resolver(&kept)? {
-                restored.fail(&trouble);
-            }
-            restored
-        }
-    };
+    if options.mode == Mode::DryRun {
+        return preview(&command, detail);
+    }
+    let store = command.open_store()?;
+    let restored = restore(&command, &store, detail);
+    store.remove_unused()?;
+    let mut restored = restored?;
+    // Without the lock, so that a program that hangs does not delay any tunnel's rules.
+    drop(store);
+    close_late(command.options, command.namespace);
+    let kept = command.peek().dead_daemons()?.into_iter().collect();
+    for trouble in command.settle_resolver(&kept)? {
+        restored.fail(&trouble);
+    }
     print(&restored.report_text())?;
     Ok(u8::from(restored.failed > 0))
 }
@@ -89,7 +86,7 @@ fn restore(command: &CommandContext<'_>, store: &Store, detail: Detail) -> Resul
     }
     for ruleset in rulesets {
         match engine.reconcile(ruleset) {
-            Ok(drifts) => restored.text.push_str(&repaired(ruleset, &drifts, detail)),
+            Ok(drifts) => restored.text.push_str(&repaired(ruleset, &drifts, detail, repairs)),
             Err(error) => restored.fail(&error),
         }
     }
@@ -101,12 +98,8 @@ fn restore(command: &CommandContext<'_>, store: &Store, detail: Detail) -> Resul
         }
     }
     for failed in late {
-        let (connection, network) = (&failed.tunnel.connection, failed.tunnel.remote_client);
         // Writing into a String cannot fail.
-        let _ = writeln!(
-            restored.text,
-            "needs you: {connection} ({network}) is up without rules: pluto-updown start"
-        );
+        let _ = writeln!(restored.text, "{}", without_rules_line(&failed));
     }
     if command.options.routing == RoutingOwner::Ours && store.has_routings()? {
         restore_routes(command, store, &mut restored)?;
@@ -134,35 +127,52 @@ fn restore_routes(command: &CommandContext<'_>, store: &Store, restored: &mut Re
     Ok(())
 }
 
-/// What it would do.
-fn rehearse(command: &CommandContext<'_>, store: &Store, detail: Detail) -> Result<Restored, HookError> {
-    let mut restored = Restored::default();
-    let mut programs = command.programs(store);
-    let rulesets = rulesets(&programs, store)?;
-    let mut engine = Engine::new(store, &mut programs, command.context());
+/// Shows what it would do.
+fn preview(command: &CommandContext<'_>, detail: Detail) -> Result<u8, HookError> {
+    let store = command.peek();
+    let mut programs = command.programs(&store);
+    let rulesets = rulesets(&programs, &store)?;
+    let mut engine = Engine::new(&store, &mut programs, command.context());
+    let mut preview = Preview::new("restore");
+    note_leftovers(&store, &mut preview)?;
     for ruleset in rulesets {
         let comparison = engine.compare(ruleset)?;
+        let drifts = repaired(ruleset, &comparison.drifts, detail, counted_drifts);
+        drifts.lines().for_each(|line| preview.sum_up(line));
         let sections = engine.reconcile_sections(ruleset, &comparison, Repair::Patch)?;
         if !sections.is_empty() {
-            let _ = writeln!(restored.text, "# would change the {ruleset} tables:");
-            for line in repaired(ruleset, &comparison.drifts, detail).lines() {
-                let _ = writeln!(restored.text, "# {line}");
-            }
-            restored.text.push_str(&restore_text(&sections));
+            preview.add_rules(ruleset, restore_text(&sections));
         }
     }
-    Ok(restored)
+    let without_rules = tunnels_without_rules(command).into_iter();
+    without_rules.for_each(|failed| preview.sum_up(without_rules_line(&failed)));
+    if command.options.routing == RoutingOwner::Ours && store.has_routings()? {
+        let mut kernel = netlink::Kernel::open().map_err(RoutingError::from)?;
+        let missing = RoutingEngine::new(&store, &mut kernel, None, command.now).missing_routes();
+        let commands: Vec<_> = missing?.iter().flat_map(netlink::NetObject::install_commands).collect();
+        commands
+            .iter()
+            .for_each(|command| preview.sum_up(format_args!("missing: {command}")));
+        preview.add_commands("run", &commands);
+    }
+    show(&preview, detail)?;
+    Ok(0)
 }
 
-/// What was done about the differences in a ruleset, table by table; with [`Detail::Full`]
+fn without_rules_line(failed: &FailedUp) -> String {
+    let (connection, network) = (&failed.tunnel.connection, failed.tunnel.remote_client);
+    format!("needs you: {connection} ({network}) is up without rules: pluto-updown start")
+}
+
+/// The differences in a ruleset, table by table, in these words; with [`Detail::Full`]
 /// difference by difference. What only the administrator can repair is always a line of its own.
-fn repaired(ruleset: Ruleset, drifts: &[Drift], detail: Detail) -> String {
+fn repaired(ruleset: Ruleset, drifts: &[Drift], detail: Detail, words: impl Fn(&[&Drift]) -> String) -> String {
     let mut text = String::new();
     for table in Table::ALL {
         let drifts = drifts
             .iter()
             .filter(|drift| drift.table == table && drift.is_repairable());
-        let repairs = repairs(drifts);
+        let repairs = words(&drifts.collect::<Vec<_>>());
         if !repairs.is_empty() {
             // Writing into a String cannot fail.
             let _ = writeln!(text, "{repairs} ({ruleset} {table})");

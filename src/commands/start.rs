@@ -13,17 +13,17 @@ use std::thread::sleep;
 
 use log::error;
 
-use super::command_context::{CommandContext, print};
+use super::command_context::{CommandContext, print, show};
 use super::settings_changes::SettingsChanges;
 use super::{Consent, Detail};
-use crate::apply::{ApplyError, Blocked, Change, Context, Engine, InstalledRecords, Note, StartReport};
+use crate::apply::{ApplyError, Blocked, Change, Context, Engine, InstalledRecords, Note, Preview, StartReport};
 use crate::cli::{Mode, Options};
 use crate::daemon::ConnectionName;
 use crate::netfilter::iptables::Programs;
-use crate::netfilter::{Ruleset, Section, restore_text};
+use crate::netfilter::{Ruleset, restore_text};
 use crate::settings::{DEFAULT_PATH, Gateway, Settings, SettingsError, only_ipsec};
 use crate::state::{LOCK_PAUSE, Record, Store};
-use crate::updown::{HookError, clear_dead_routes, close_late, know_recorded_tunnels};
+use crate::updown::{HookError, clear_dead_routes, close_late, know_recorded_tunnels, note_leftovers};
 use crate::words::counted_noun;
 use last_good::LastGood;
 pub(super) use late_rules::tunnels_without_rules;
@@ -139,14 +139,7 @@ fn refuse_openings(options: &Options) -> Result<(), HookError> {
 fn apply(options: &Options, settings: Settings, detail: Detail, trigger: StartTrigger) -> Result<u8, HookError> {
     let command = CommandContext::new(options)?;
     if options.mode == Mode::DryRun {
-        let late = late_lines(&command);
-        let gateway = settings.gateway.clone();
-        let before = installed_gateway(&command)?;
-        show_changes(&command, Some(settings), |engine| {
-            let keys = before.as_ref().map(|before| [before, &gateway]);
-            plan_start(engine, detail, keys).map(|text| late + &text)
-        })?;
-        return Ok(0);
+        return preview_start(&command, settings, detail);
     }
     let parts = start_in_parts(&command, &settings)?;
     let mut tunnels = SettingsChanges::from_changes(&parts).tunnels();
@@ -196,16 +189,6 @@ fn installed_gateway(command: &CommandContext<'_>) -> Result<Option<Gateway>, Ho
     Ok(is_installed.then_some(gateway))
 }
 
-/// Which tunnels that are up without rules would get them.
-fn late_lines(command: &CommandContext<'_>) -> String {
-    let late = tunnels_without_rules(command).into_iter();
-    let lines = late.map(|failed| {
-        let (connection, network) = (&failed.tunnel.connection, &failed.tunnel.remote_client);
-        format!("# {connection} ({network}): up without rules, they would be installed\n")
-    });
-    lines.collect()
-}
-
 fn is_worth_a_warning(note: &Note, trigger: StartTrigger, root: &Path) -> bool {
     match note {
         // At boot the administrator's firewall comes later.
@@ -232,11 +215,18 @@ fn start_in_parts(command: &CommandContext<'_>, settings: &Settings) -> Result<V
 }
 
 /// Removes the gateway's own rules, and reports what stays. Returns the exit code.
-pub(super) fn stop(options: &Options) -> Result<u8, HookError> {
+pub(super) fn stop(options: &Options, detail: Detail) -> Result<u8, HookError> {
     let command = CommandContext::new(options)?;
     if options.mode == Mode::DryRun {
-        show_changes(&command, None, plan_stop)?;
-        return Ok(0);
+        return preview_changes(&command, "stop", None, detail, |engine, preview| {
+            let changes = engine.plan_stop()?;
+            add_changes(engine, preview, &changes, None)?;
+            for (ruleset, sections) in engine.plan_stop_chains()? {
+                preview.sum_up(format_args!("{ruleset}: empty chains to remove"));
+                preview.add_rules(ruleset, restore_text(&sections));
+            }
+            Ok(())
+        });
     }
     let started = with_engine(&command, None, |engine| engine.stop())?;
     let mut text = match changed(&started) {
@@ -270,13 +260,15 @@ pub(super) fn stop(options: &Options) -> Result<u8, HookError> {
 
 /// Unblocks pairs of networks, and prints them. Returns the exit code: 1 if nothing was blocked by
 /// that name.
-pub(super) fn unblock(options: &Options, which: Option<&str>) -> Result<u8, HookError> {
+pub(super) fn unblock(options: &Options, which: Option<&str>, detail: Detail) -> Result<u8, HookError> {
     let command = CommandContext::new(options)?;
     if let (Mode::DryRun, Some(blocked)) = (options.mode, parse_blocked(which)) {
-        show_changes(&command, None, |engine| {
-            text_of("unblock", engine, engine.plan_unblock(&blocked)?)
-        })?;
-        return Ok(0);
+        return preview_changes(&command, "unblock", None, detail, |engine, preview| {
+            let changes = engine.plan_unblock(&blocked)?;
+            let pairs = blocked_pairs(&changes).into_iter();
+            pairs.for_each(|pair| preview.sum_up(format_args!("would unblock {pair}")));
+            engine.preview(&changes, preview)
+        });
     }
     let mut unblocked = Vec::new();
     let started = match parse_blocked(which) {
@@ -290,15 +282,15 @@ pub(super) fn unblock(options: &Options, which: Option<&str>) -> Result<u8, Hook
         (true, Some(name)) => format!("nothing is blocked for \"{}\"\n", crate::words::one_line(name)),
         (true, None) => "nothing is blocked\n".to_owned(),
         (false, _) => format!(
-            "{}{}\n",
-            unblocked.concat(),
+            "unblocked {}\n{}\n",
+            unblocked.join("\nunblocked "),
             left_blocked(started.installed.clear_text_blocks)
         ),
     })?;
     Ok(u8::from(unblocked.is_empty() && which.is_some()))
 }
 
-/// A line for each pair of networks that is not blocked any more.
+/// The pairs of networks that are not blocked any more, with their connections.
 fn blocked_pairs(changes: &[Change]) -> Vec<String> {
     let records = changes.iter().flat_map(|change| &change.removed);
     let pairs = records.filter_map(|record| match record {
@@ -308,7 +300,7 @@ fn blocked_pairs(changes: &[Change]) -> Vec<String> {
                 true => String::new(),
                 false => format!(" ({})", connections.join(", ")),
             };
-            Some(format!("unblocked {} <-> {}{connection}\n", block.local, block.remote))
+            Some(format!("{} <-> {}{connection}", block.local, block.remote))
         }
         Record::Tunnel(_) | Record::Gateway(_) | Record::EspPeer(_) => None,
     });
@@ -360,81 +352,65 @@ fn with_engine_for<R>(
     Ok(changed)
 }
 
-/// Prints what a command would change, and changes nothing.
-fn show_changes(
+/// Shows what a command would change.
+fn preview_changes(
     command: &CommandContext<'_>,
+    name: &str,
     settings: Option<Settings>,
-    plan: impl FnOnce(&mut ProgramsEngine<'_>) -> Result<String, ApplyError>,
-) -> Result<(), HookError> {
+    detail: Detail,
+    add: impl FnOnce(&mut ProgramsEngine<'_>, &mut Preview) -> Result<(), ApplyError>,
+) -> Result<u8, HookError> {
     let store = command.peek();
     let mut programs = command.programs(&store);
     let context = context(command, &store, settings)?;
     let mut engine = Engine::new(&store, &mut programs, context);
-    let mut text = String::new();
-    if store.needs_attention()? || store.resolver().needs_attention()? {
-        text.push_str("# first, it would remove what an interrupted run or a daemon that exited left behind\n");
-    }
-    text.push_str(&plan(&mut engine)?);
-    match text.is_empty() {
-        true => print("# nothing to change\n"),
-        false => print(&text),
-    }
+    let mut preview = Preview::new(name);
+    note_leftovers(&store, &mut preview)?;
+    add(&mut engine, &mut preview)?;
+    show(&preview, detail)?;
+    Ok(0)
 }
 
-/// What `start` would change: with [`Detail::Full`] also the text for iptables-restore.
-fn plan_start(
-    engine: &mut ProgramsEngine<'_>,
-    detail: Detail,
-    gateways: Option<[&Gateway; 2]>,
-) -> Result<String, ApplyError> {
-    let mut text = String::new();
-    for ruleset in Ruleset::all_rulesets() {
-        if engine.has_other_layout(ruleset)? {
-            // Writing into a String cannot fail.
-            let _ = writeln!(
-                text,
-                "# start: would rewrite all rules of {ruleset}, because place, mark or the layout changes"
-            );
+fn preview_start(command: &CommandContext<'_>, settings: Settings, detail: Detail) -> Result<u8, HookError> {
+    let gateway = settings.gateway.clone();
+    let before = installed_gateway(command)?;
+    preview_changes(command, "start", Some(settings), detail, |engine, preview| {
+        for failed in tunnels_without_rules(command) {
+            let (connection, network) = (&failed.tunnel.connection, &failed.tunnel.remote_client);
+            preview.sum_up(format_args!(
+                "{connection} ({network}): up without rules, they would be installed"
+            ));
         }
-    }
-    let changes = engine.plan_start()?;
-    let mut sum = SettingsChanges::from_changes(&changes);
+        for ruleset in Ruleset::all_rulesets() {
+            if engine.has_other_layout(ruleset)? {
+                preview.sum_up(format_args!(
+                    "start: would rewrite all rules of {ruleset}, because place, mark or the layout changes"
+                ));
+            }
+        }
+        let changes = engine.plan_start()?;
+        add_changes(
+            engine,
+            preview,
+            &changes,
+            before.as_ref().map(|before| [before, &gateway]),
+        )
+    })
+}
+
+/// Adds changes to a preview: a line for each kind, and their rules.
+fn add_changes(
+    engine: &ProgramsEngine<'_>,
+    preview: &mut Preview,
+    changes: &[Change],
+    gateways: Option<[&Gateway; 2]>,
+) -> Result<(), ApplyError> {
+    let mut sum = SettingsChanges::from_changes(changes);
     if let Some([old, new]) = gateways {
         sum = sum.with_gateway(old, new);
     }
-    for line in sum.change_lines() {
-        let _ = writeln!(text, "# {line}");
-    }
-    match detail {
-        Detail::Full => text.push_str(&text_of("start", engine, changes)?),
-        Detail::Summary if text.is_empty() => {}
-        Detail::Summary => text.push_str("# to see the rules: pluto-updown start --dry-run -v\n"),
-    }
-    Ok(text)
-}
-
-fn plan_stop(engine: &mut ProgramsEngine<'_>) -> Result<String, ApplyError> {
-    let mut text = text_of("stop", engine, engine.plan_stop()?)?;
-    for (ruleset, sections) in engine.plan_stop_chains()? {
-        text.push_str(&text_of_sections("stop", ruleset, &sections));
-    }
-    Ok(text)
-}
-
-/// The text for iptables-restore that a command would run for these changes.
-fn text_of(command: &str, engine: &ProgramsEngine<'_>, changes: Vec<Change>) -> Result<String, ApplyError> {
-    let mut text = String::new();
-    for change in changes {
-        text.push_str(&text_of_sections(command, change.ruleset, &engine.sections(&change)?));
-    }
-    Ok(text)
-}
-
-fn text_of_sections(command: &str, ruleset: Ruleset, sections: &[Section]) -> String {
-    match sections.is_empty() {
-        true => String::new(),
-        false => format!("# {command}: would change {ruleset}:\n{}", restore_text(sections)),
-    }
+    sum.change_lines().iter().for_each(|line| preview.sum_up(line));
+    engine.preview(changes, preview)
 }
 
 /// The context of the change, for the recorded tunnels.

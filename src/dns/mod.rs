@@ -37,7 +37,7 @@ pub(crate) use env::read_resolver;
 pub(crate) use env::{DnsConfig, DnsMeans, DnsRequest, NmReason, NmService};
 pub(crate) use error::DnsError;
 pub use plan::DnsNames;
-pub(crate) use preview::preview;
+pub(crate) use preview::{preview, preview_give_back_all};
 pub use record::ResolverRecord;
 pub(crate) use record::{NameServerMeans, NameUser};
 pub(crate) use report::report;

@@ -1,6 +1,5 @@
 //! What a call would do, for `--dry-run`.
 
-use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use super::apply::{ResolverEngine, UnknownAuthor, unreported_link};
@@ -12,55 +11,71 @@ use super::record::{LinkSettings, ResolverRecord};
 use super::resolv_conf_file::{self, ResolvConfKind};
 use super::resolvconf::{Content, content, merge_users, without_ours};
 use super::system::System;
+use crate::apply::Preview;
 use crate::state::Store;
 
-/// What a call would do, as lines; empty if nothing.
-#[must_use]
-pub(crate) fn preview(action: &ResolverAction, store: &Store, system: &System) -> String {
-    let mut text = String::new();
+/// Adds what a call would do.
+pub(crate) fn preview(action: &ResolverAction, store: &Store, system: &System, preview: &mut Preview) {
     let mut errors: Vec<_> = action.faults.iter().cloned().map(DnsError::LeftOut).collect();
     if let Some(names) = &action.names {
-        let resolver = store.resolver();
-        let mut engine = ResolverEngine::new(&resolver, system, errors);
-        match engine.preview_names(names) {
-            Ok(shown) => text.push_str(&shown),
-            Err(error) => engine.errors.push(error),
-        }
-        errors = engine.errors;
+        errors = in_preview(store, system, errors, |engine| engine.preview_names(names, preview));
     }
-    // Writing into a String cannot fail.
     if let Some(notice) = &action.notice {
-        let _ = writeln!(text, "# would run:\n{}", notice::notice_text(notice));
+        preview.add_commands("run", &[notice::notice_text(notice)]);
     }
-    for error in errors {
-        let _ = writeln!(text, "# {error}");
-    }
-    text
+    errors.iter().for_each(|error| preview.sum_up(error));
+}
+
+/// Adds what is done when all users give everything back.
+pub(crate) fn preview_give_back_all(store: &Store, system: &System, preview: &mut Preview) {
+    let errors = in_preview(store, system, Vec::new(), |engine| {
+        let mut record = engine.store.read_state()?;
+        for user in std::mem::take(&mut record.users) {
+            let servers: Vec<_> = user.servers.iter().map(ToString::to_string).collect();
+            preview.sum_up(format_args!("would remove the name servers {}", servers.join(", ")));
+        }
+        engine.preview_record(&record, UnknownAuthor::Leave, preview)
+    });
+    errors.iter().for_each(|error| preview.sum_up(error));
+}
+
+fn in_preview(
+    store: &Store,
+    system: &System,
+    errors: Vec<DnsError>,
+    work: impl FnOnce(&mut ResolverEngine<'_>) -> Result<(), DnsError>,
+) -> Vec<DnsError> {
+    let resolver = store.resolver();
+    let mut engine = ResolverEngine::new(&resolver, system, errors);
+    let done = work(&mut engine);
+    engine.errors.extend(done.err());
+    engine.errors
 }
 
 impl ResolverEngine<'_> {
-    /// The lines of a preview.
-    fn preview_names(&mut self, names: &NameService) -> Result<String, DnsError> {
+    fn preview_names(&mut self, names: &NameService, preview: &mut Preview) -> Result<(), DnsError> {
         let mut record = self.store.read_state()?;
-        let Some(foreign) = self.add_user(&mut record, names, None) else {
-            return Ok(String::new());
-        };
-        let commands = commands(&record);
-        let mut text = String::new();
-        // Writing into a String cannot fail.
-        for (position, command) in commands.iter().enumerate() {
-            let heading = if position == 0 { "# would run:\n" } else { "" };
-            let _ = writeln!(text, "{heading}{command}");
+        match self.add_user(&mut record, names, None) {
+            Some(foreign) => self.preview_record(&record, foreign, preview),
+            None => Ok(()),
         }
-        if let Some((path, content)) = self.file_to_be(&record, foreign)? {
-            let _ = write!(
-                text,
-                "# would write {}:\n{}",
-                path.display(),
-                String::from_utf8_lossy(&content)
+    }
+
+    /// Adds what brings programs and files to this record.
+    fn preview_record(
+        &self,
+        record: &ResolverRecord,
+        foreign: UnknownAuthor,
+        preview: &mut Preview,
+    ) -> Result<(), DnsError> {
+        preview.add_commands("run", &commands(record));
+        if let Some((path, content)) = self.file_to_be(record, foreign)? {
+            preview.add(
+                format_args!("write {}", path.display()),
+                String::from_utf8_lossy(&content),
             );
         }
-        Ok(text)
+        Ok(())
     }
 
     /// What would be written to which file.

@@ -253,7 +253,7 @@ impl SharedChains {
             Self::Base(table) => base_chains::table_base(*table, jump_config),
             Self::Interfaces => base_chains::interfaces(jump_config.mark),
             Self::Wildcard(table, class) => base_chains::wildcard(*table, class, jump_config.mark),
-            Self::Interface(device) => base_chains::interface(device),
+            Self::Interface(interface) => base_chains::interface(interface),
             Self::Bucket(bucket) => base_chains::bucket(bucket),
             Self::Optional(part) => base_chains::optional_chains(part, jump_config),
         }

@@ -59,7 +59,7 @@ fn words_of_route(action: &str, route: &Route) -> String {
         "via inet6"
     };
     add(hop, route.via.as_ref().map(|via| via as _));
-    add("dev", route.interface.as_ref().map(|device| device as _));
+    add("dev", route.interface.as_ref().map(|interface| interface as _));
     add("mtu", route.mtu.as_ref().map(|mtu| mtu as _));
     add("metric", route.metric.as_ref().map(|metric| metric as _));
     add("src", route.source.as_ref().map(|source| source as _));
@@ -85,20 +85,17 @@ fn words_of_rule(action: &str, rule: &PolicyRule) -> String {
 fn words_of_address(action: &str, address: &AssignedAddress) -> String {
     let AssignedAddress {
         address,
-        interface: device,
+        interface,
         scope,
     } = address;
     let start = ip(address.addr(), "address");
-    format!("{start} {action} {address} dev {device} scope {scope}")
+    format!("{start} {action} {address} dev {interface} scope {scope}")
 }
 
 fn words_of_neighbour(action: &str, neighbour: &ProxyNeighbour) -> String {
-    let ProxyNeighbour {
-        address,
-        interface: device,
-    } = neighbour;
+    let ProxyNeighbour { address, interface } = neighbour;
     let start = ip(*address, "neigh");
-    format!("{start} {action} proxy {address} dev {device}")
+    format!("{start} {action} proxy {address} dev {interface}")
 }
 
 impl VtiInterface {
@@ -113,7 +110,7 @@ impl VtiInterface {
     /// The line that makes the interface.
     pub(super) fn creation(&self) -> String {
         let Self {
-            interface: device,
+            interface,
             local,
             output_key,
             input_key,
@@ -122,7 +119,7 @@ impl VtiInterface {
         let remote = self
             .remote
             .map_or_else(|| "any".to_owned(), |remote| remote.to_string());
-        format!("ip tunnel add {device} mode vti local {local} remote {remote} okey {output_key} ikey {input_key}")
+        format!("ip tunnel add {interface} mode vti local {local} remote {remote} okey {output_key} ikey {input_key}")
     }
 
     /// The line that lets packets through it.
@@ -143,9 +140,9 @@ impl VtiInterface {
 
 /// The line that sets a kernel variable of an interface. A dot in an interface's name is written as
 /// a slash (sysctl(8)).
-pub(super) fn variable_command(device: &Interface, name: &str, value: &str) -> String {
-    let device = device.as_str().replace('.', "/");
-    format!("sysctl -w net.ipv4.conf.{device}.{name}={value}")
+pub(super) fn variable_command(interface: &Interface, name: &str, value: &str) -> String {
+    let interface = interface.as_str().replace('.', "/");
+    format!("sysctl -w net.ipv4.conf.{interface}.{name}={value}")
 }
 
 #[cfg(test)]
@@ -200,15 +197,15 @@ mod tests {
             },
             table: RouteTable(50),
         };
-        let device: Interface = "lo".parse().unwrap();
+        let interface: Interface = "lo".parse().unwrap();
         let address = AssignedAddress {
             address: "10.1.0.1/32".parse().unwrap(),
-            interface: device.clone(),
+            interface: interface.clone(),
             scope: AddressScope(50),
         };
         let neighbour = ProxyNeighbour {
             address: "2001:db8::7".parse().unwrap(),
-            interface: device,
+            interface,
         };
         let lines = |object: NetObject| object.install_commands().join("\n");
         assert_eq!(

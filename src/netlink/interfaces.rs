@@ -81,17 +81,17 @@ fn xfrm_interface(answer: &RouteNetlinkMessage) -> Option<XfrmInterface> {
     let RouteNetlinkMessage::NewLink(link) = answer else {
         return None;
     };
-    let mut device = None;
+    let mut interface = None;
     let mut number = None;
     for attribute in &link.attributes {
         match attribute {
-            LinkAttribute::IfName(name) => device = name.parse().ok(),
+            LinkAttribute::IfName(name) => interface = name.parse().ok(),
             LinkAttribute::LinkInfo(infos) => number = infos.iter().find_map(if_id),
             _ => {}
         }
     }
     Some(XfrmInterface {
-        interface: device?,
+        interface: interface?,
         if_id: number?,
     })
 }

@@ -86,12 +86,12 @@ impl NetConfig for Kernel {
         })
     }
 
-    fn link(&mut self, device: &Interface) -> Result<Option<Link>, NetlinkError> {
+    fn link(&mut self, interface: &Interface) -> Result<Option<Link>, NetlinkError> {
         let failed = |fault| NetlinkError {
-            doing: NetlinkAction::Link(device.clone()),
+            doing: NetlinkAction::Link(interface.clone()),
             fault,
         };
-        links::find_link(&mut self.connection, Which::Name(device)).map_err(failed)
+        links::find_link(&mut self.connection, Which::Name(interface)).map_err(failed)
     }
 
     fn routes(&mut self, wanted: &RouteQuery) -> Result<Vec<Route>, NetlinkError> {
@@ -107,10 +107,10 @@ pub(super) fn install_object(
     connection: &mut NetlinkSocket,
     object: &NetObject,
 ) -> Result<InstallResult, NetlinkFault> {
-    let link = match device(object) {
+    let link = match needed_interface(object) {
         None => None,
-        Some(device) => match links::find_link(connection, Which::Name(device))? {
-            None => return Err(NetlinkFault::NoDevice(device.clone())),
+        Some(interface) => match links::find_link(connection, Which::Name(interface))? {
+            None => return Err(NetlinkFault::NoDevice(interface.clone())),
             Some(link) => Some(link),
         },
     };
@@ -138,9 +138,9 @@ pub(super) fn install_object(
 fn add_route(connection: &mut NetlinkSocket, route: &Route) -> Result<InstallResult, NetlinkFault> {
     let index = match &route.interface {
         None => None,
-        Some(device) => {
-            let link = links::find_link(connection, Which::Name(device))?;
-            Some(link.ok_or_else(|| NetlinkFault::NoDevice(device.clone()))?.index)
+        Some(interface) => {
+            let link = links::find_link(connection, Which::Name(interface))?;
+            Some(link.ok_or_else(|| NetlinkFault::NoDevice(interface.clone()))?.index)
         }
     };
     let (request, flags) = addition(route, index);
@@ -194,7 +194,7 @@ fn is_local(lookup: &Lookup) -> bool {
 }
 
 /// The interface that an object needs.
-fn device(object: &NetObject) -> Option<&Interface> {
+fn needed_interface(object: &NetObject) -> Option<&Interface> {
     match object {
         NetObject::Route(route) => route.interface.as_ref(),
         NetObject::Address(address) => Some(&address.interface),
@@ -222,12 +222,12 @@ fn delete_object(connection: &mut NetlinkSocket, object: &NetObject) -> Result<D
     let named = match object {
         NetObject::VtiInterface(vti) => Some(&vti.interface),
         NetObject::Route(_) | NetObject::Rule(_) | NetObject::Address(_) | NetObject::ProxyNeighbour(_) => {
-            device(object)
+            needed_interface(object)
         }
     };
     let index = match named {
         None => None,
-        Some(device) => match links::find_link(connection, Which::Name(device))? {
+        Some(interface) => match links::find_link(connection, Which::Name(interface))? {
             Some(link) if vti::may_go(object, &link) => Some(link.index),
             Some(_) | None => return Ok(Deleted::Absent),
         },
@@ -255,12 +255,8 @@ fn lookup(connection: &mut NetlinkSocket, to: IpAddr, from: Option<IpAddr>) -> R
         Err(none) => return Ok(Lookup::Unreachable(none)),
     };
     let (via, index) = routes::next_hop(&answer);
-    let device = interface_name(connection, index)?;
-    Ok(Lookup::Found(NextHop {
-        kind,
-        interface: device,
-        via,
-    }))
+    let interface = interface_name(connection, index)?;
+    Ok(Lookup::Found(NextHop { kind, interface, via }))
 }
 
 /// The name of the interface with this index.

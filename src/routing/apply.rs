@@ -13,6 +13,7 @@ use super::plan::{
     object_key,
 };
 use super::record::RoutingRecord;
+use crate::apply::Preview;
 use crate::daemon::{ConnectionName, Daemon, Operation};
 use crate::netlink::{InstallResult, NetConfig, NetObject, NetlinkError, RouteQuery, VtiInterface};
 use crate::state::{DaemonProcess, FORMAT, RecordError, Store};
@@ -120,6 +121,28 @@ impl RoutingChange {
         both
     }
 
+    /// The change that removes everything of a record.
+    #[must_use]
+    pub(crate) fn removal(record: RoutingRecord) -> Self {
+        Self {
+            key: record.key.clone(),
+            connection: record.connection.clone(),
+            routed_for: None,
+            before: Some(record),
+            after: Vec::new(),
+        }
+    }
+
+    /// Adds it to a preview, as command lines of `ip`.
+    pub(crate) fn preview(&self, preview: &mut Preview) {
+        let installed = self.after.iter().flat_map(NetObject::install_commands);
+        let commands: Vec<_> = installed
+            .chain(self.outgoing().map(NetObject::delete_command))
+            .collect();
+        let action = format!("change routes, addresses or interfaces for {}", self.key);
+        preview.add_commands(action, &commands);
+    }
+
     /// Whether there is nothing to do: nothing is installed, and nothing is to be installed.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -180,14 +203,14 @@ impl<'a, N: NetConfig> RoutingEngine<'a, N> {
             return Ok(Vec::new());
         };
         let held = self.store.held_object(&address_key(source), key)?;
-        let device = match &held {
+        let interface = match &held {
             Some(NetObject::Address(address)) => self.store.held_object(&interface_key(&address.interface), key)?,
             Some(
                 NetObject::Route(_) | NetObject::Rule(_) | NetObject::ProxyNeighbour(_) | NetObject::VtiInterface(_),
             )
             | None => None,
         };
-        Ok(device.into_iter().chain(held).collect())
+        Ok(interface.into_iter().chain(held).collect())
     }
 
     /// Makes the change.
@@ -356,10 +379,10 @@ impl<'a, N: NetConfig> RoutingEngine<'a, N> {
         match object {
             NetObject::Address(address) => Ok(!users(address.address.addr())?.is_empty()),
             NetObject::VtiInterface(VtiInterface {
-                interface: device,
+                interface,
                 address: Some(address),
                 ..
-            }) => Ok((users(address.addr())?.iter()).any(|route| route.interface.as_ref() != Some(device))),
+            }) => Ok((users(address.addr())?.iter()).any(|route| route.interface.as_ref() != Some(interface))),
             NetObject::VtiInterface(_) | NetObject::Route(_) | NetObject::Rule(_) | NetObject::ProxyNeighbour(_) => {
                 Ok(false)
             }
@@ -387,17 +410,45 @@ impl<'a, N: NetConfig> RoutingEngine<'a, N> {
         Ok((restored, faults))
     }
 
+    /// The recorded routes of the main table that are missing.
+    ///
+    /// # Errors
+    /// If the record cannot be read, or the routes not be listed.
+    pub(crate) fn missing_routes(&mut self) -> Result<Vec<NetObject>, RoutingError> {
+        let mut missing = Vec::new();
+        for object in self
+            .store
+            .routing_records()?
+            .into_iter()
+            .flat_map(|record| record.objects)
+        {
+            if self.is_listed(&object)? == Some(false) {
+                missing.push(object);
+            }
+        }
+        Ok(missing)
+    }
+
+    /// Whether a route is in the main table. Nothing, for what is not listed.
+    fn is_listed(&mut self, object: &NetObject) -> Result<Option<bool>, NetlinkError> {
+        let NetObject::Route(route) = object else {
+            return Ok(None);
+        };
+        if !route.table.is_main() {
+            return Ok(None);
+        }
+        let listed = self.kernel.routes(&RouteQuery::To(route.destination))?;
+        Ok(Some(listed.iter().any(|listed| route.is_listed_as(listed))))
+    }
+
     /// Installs an object unless it exists. A route is installed by replacing the present one, and
     /// the kernel does not report whether that was the same; so the route is looked up first.
     /// Tables other than the main one are not listed.
     fn put_back(&mut self, object: &NetObject) -> Result<InstallResult, NetlinkError> {
-        if let NetObject::Route(route) = object
-            && route.table.is_main()
-            && (self.kernel.routes(&RouteQuery::To(route.destination))?.iter()).any(|listed| route.is_listed_as(listed))
-        {
-            return Ok(InstallResult::Existed);
+        match self.is_listed(object)? {
+            Some(true) => Ok(InstallResult::Existed),
+            Some(false) | None => self.kernel.install(object),
         }
-        self.kernel.install(object)
     }
 
     /// Removes the objects of a daemon that has exited.
@@ -412,14 +463,7 @@ impl<'a, N: NetConfig> RoutingEngine<'a, N> {
             .into_iter()
             .filter(|record| record.daemon.as_ref() == Some(daemon))
         {
-            let change = RoutingChange {
-                key: record.key.clone(),
-                connection: record.connection.clone(),
-                routed_for: None,
-                before: Some(record),
-                after: Vec::new(),
-            };
-            faults.extend(self.carry_out(&change)?.faults);
+            faults.extend(self.carry_out(&RoutingChange::removal(record))?.faults);
         }
         Ok(faults)
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::store::Installed;
+use super::installed::Installed;
 use crate::firewall::TunnelId;
 use crate::netfilter::{BuiltIn, Ruleset, Table};
 

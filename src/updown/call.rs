@@ -13,9 +13,9 @@ use super::summary::Summary;
 use super::tunnel_line::{TunnelEvent, TunnelLine};
 use super::{
     CALL_TIMEOUT, HookError, ask_connected, clear_dead_routes, close_late, connected, failed_call, interfaces,
-    know_recorded_tunnels, path_mtus, preview, removing_context,
+    know_recorded_tunnels, note_leftovers, path_mtus, removing_context,
 };
-use crate::apply::{ApplyError, Context, Engine, SettingsOrigin, note_down};
+use crate::apply::{ApplyError, Context, Engine, Preview, SettingsOrigin, note_down};
 use crate::cli::Options;
 use crate::daemon::{FirewallAction, Operation, RawEnv, Tunnel};
 use crate::logging::VPN;
@@ -249,23 +249,32 @@ impl HookCall<'_> {
     /// Shows what it would do.
     pub(super) fn preview_call(&self, event: &Event) -> Result<Summary, HookError> {
         let deadline = Instant::now() + CALL_TIMEOUT;
+        let mut preview = Preview::new(&event.verb);
         let mut store = Store::open_unlocked(&self.options.state_dir, self.namespace);
-        let mut text = String::new();
         if !store.is_readable() {
-            text.push_str("# only root can read the record: this is what would be done if no tunnel were up\n");
+            preview.note("only root can read the record: this is what would be done if no tunnel were up");
             store = Store::open_unlocked(Path::new("/nonexistent"), self.namespace);
         }
-        if store.needs_attention()? || store.resolver().needs_attention()? {
-            text.push_str("# first, what an interrupted run or a daemon that exited left behind would be removed\n");
-        }
+        note_leftovers(&store, &mut preview)?;
         let mut programs = self.programs(deadline, &store);
         let engine = Engine::new(&store, &mut programs, self.context(event));
-        let changes = self.routing_changes(event, &store)?;
-        let plan = preview::preview(event, &engine, &changes)? + &self.dns_hook(event).preview(&store);
-        match plan.is_empty() {
-            true => text.push_str(&format!("# {}: nothing to do\n", event.verb)),
-            false => text.push_str(&plan),
+        let changes = match &event.firewall {
+            FirewallAction::Nothing => Vec::new(),
+            FirewallAction::Open(tunnel) => engine.plan_open(tunnel)?.changes,
+            FirewallAction::Close(tunnel) => {
+                let changes = engine.plan_close(tunnel)?.changes;
+                if changes.is_empty() {
+                    preview.sum_up(format_args!("{}: no such tunnel recorded, nothing to do", event.verb));
+                }
+                changes
+            }
+        };
+        engine.preview(&changes, &mut preview)?;
+        for change in self.routing_changes(event, &store)? {
+            change.preview(&mut preview);
         }
+        self.dns_hook(event).preview(&store, &mut preview);
+        let text = preview.full_text();
         io::stdout().write_all(text.as_bytes()).map_err(HookError::Output)?;
         Ok(Summary {
             shown: true,

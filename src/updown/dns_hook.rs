@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use log::warn;
 
 use super::RESOLVER_TIMEOUT;
+use crate::apply::Preview;
 use crate::cli::Options;
 use crate::dns::{self, DnsError, ResolverAction, System};
 use crate::state::{DaemonProcess, Store};
@@ -54,9 +55,10 @@ impl DnsHook<'_> {
     }
 
     /// What it would do.
-    pub(super) fn preview(self, store: &Store) -> String {
-        self.action
-            .map_or_else(String::new, |action| dns::preview(action, store, &self.system()))
+    pub(super) fn preview(self, store: &Store, preview: &mut Preview) {
+        if let Some(action) = self.action {
+            dns::preview(action, store, &self.system(), preview);
+        }
     }
 
     fn action_after<R, E>(&self, firewall: &Result<R, E>) -> Option<&ResolverAction> {

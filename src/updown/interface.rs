@@ -21,20 +21,20 @@ use crate::routing::{RoutedBy, RoutingError, VtiSettings};
 /// # Errors
 /// If the interface is an ordinary one, or the kernel cannot be asked.
 pub(super) fn check(event: &Event, tunnel: &Tunnel) -> Result<(), HookError> {
-    let SaMatch::Interface(device) = &tunnel.sa_match else {
+    let SaMatch::Interface(interface) = &tunnel.sa_match else {
         return Ok(());
     };
-    let kernel = Kernel::open().and_then(|mut kernel| kernel.link(device));
+    let kernel = Kernel::open().and_then(|mut kernel| kernel.link(interface));
     match kernel.map_err(RoutingError::from)?.map(|link| link.kind) {
-        Some(kind) if !is_ipsecs(device, kind) => Err(HookError::Apply(ApplyError::Policy {
+        Some(kind) if !is_ipsecs(interface, kind) => Err(HookError::Apply(ApplyError::Policy {
             connection: tunnel.connection.clone(),
             fault: PolicyError::UnencryptedInterface {
-                interface: device.clone(),
+                interface: interface.clone(),
             },
         })),
         None if !is_made(event) => {
             warn!(
-                "{}: interface {device} does not exist yet: its rules match no packet until it does",
+                "{}: interface {interface} does not exist yet: its rules match no packet until it does",
                 tunnel.connection
             );
             Ok(())
@@ -45,11 +45,11 @@ pub(super) fn check(event: &Event, tunnel: &Tunnel) -> Result<(), HookError> {
 
 /// Whether an interface carries only packets that IPsec protects. KLIPS names no kind; its
 /// interfaces have fixed names.
-fn is_ipsecs(device: &Interface, kind: LinkKind) -> bool {
+fn is_ipsecs(interface: &Interface, kind: LinkKind) -> bool {
     match kind {
         LinkKind::Vti(_) | LinkKind::Vti6 | LinkKind::Xfrm => true,
         LinkKind::Unnamed => ["ipsec", "mast"].iter().any(|stem| {
-            let number = device.as_str().strip_prefix(stem);
+            let number = interface.as_str().strip_prefix(stem);
             number.is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
         }),
         LinkKind::Other => false,

@@ -4,7 +4,6 @@ mod call;
 mod dns_hook;
 mod event;
 mod interface;
-pub(crate) mod preview;
 mod summary;
 mod tunnel_line;
 
@@ -22,7 +21,7 @@ use anyhow::Context as _;
 use ipnet::IpNet;
 use log::{error, warn};
 
-use crate::apply::{ApplyError, Context, Engine, SettingsOrigin};
+use crate::apply::{ApplyError, Context, Engine, Preview, SettingsOrigin};
 use crate::cli::{HookArgumentError, Mode, Options, RoutingOwner, hook_arguments};
 use crate::daemon::{Daemon, EnvError, FirewallAction, Operation, RawEnv, Tunnel};
 use crate::logging::{self, Destination};
@@ -375,6 +374,14 @@ pub(crate) fn know_tunnels(context: &mut Context, records: &[&TunnelRecord]) {
             context.path_mtus.insert(peer, size);
         }
     }
+}
+
+/// Says in a preview what comes before the rest.
+pub(crate) fn note_leftovers(store: &Store, preview: &mut Preview) -> Result<(), HookError> {
+    if store.needs_attention()? || store.resolver().needs_attention()? {
+        preview.note("first, it would remove what an interrupted run or a daemon that exited left behind");
+    }
+    Ok(())
 }
 
 /// Removes the routes that dead daemons left, and tells `complain` what went wrong. This comes

@@ -14,13 +14,14 @@ pub(crate) fn nearest<'a>(written: &str, valid: &[&'a str]) -> Option<&'a str> {
     if !(2..=LONGEST).contains(&written.len()) {
         return None;
     }
-    let near = valid
+    let most_similar = valid
         .iter()
         .map(|word| (distance(written.as_bytes(), word.as_bytes()), *word))
         .filter(|(distance, word)| *distance <= if word.len() > 4 { 2 } else { 1 })
         .min_by_key(|(distance, _)| *distance);
     let mut longer = valid.iter().filter(|word| word.starts_with(&written));
-    near.map(|(_, word)| word)
+    most_similar
+        .map(|(_, word)| word)
         .or_else(|| match (longer.next(), longer.next()) {
             (Some(word), None) => Some(*word),
             (Some(_) | None, _) => None,

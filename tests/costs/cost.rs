@@ -20,7 +20,7 @@ pub(crate) struct Cost {
     pub(crate) messages: usize,
 }
 
-/// Makes a call, which must go well and say nothing, with all duties of the program.
+/// Makes a call, which must go well and say nothing, with everything that the program does.
 pub(crate) fn cost(machine: &Namespace, call: &Call) -> Cost {
     let log = machine.path("strace");
     let words = [
@@ -30,7 +30,7 @@ pub(crate) fn cost(machine: &Namespace, call: &Call) -> Cost {
         log.display().to_string(),
     ];
     let words: Vec<_> = words.iter().map(String::as_str).collect();
-    machine.whole_hook(&words).must(call);
+    machine.whole_hook(&words).expect_success(call);
     count(&fs::read_to_string(&log).expect("what strace has written"))
 }
 
@@ -40,14 +40,14 @@ fn count(log: &str) -> Cost {
         .find(&format!("execve(\"{PROGRAM}\""))
         .expect("our program in the log");
     let start = log[..start].rfind('\n').map_or(0, |newline| newline + 1);
-    let mut ours = None;
+    let mut own_pid = None;
     let mut is_ancestor = false;
     for line in log[start..].lines() {
         let Some((pid, what)) = line.split_once(' ') else {
             continue;
         };
         let what = what.trim_start();
-        let is_ours = *ours.get_or_insert(pid) == pid;
+        let is_ours = *own_pid.get_or_insert(pid) == pid;
         if what.starts_with("---") || what.starts_with("+++") || what.starts_with("<...") && !what.contains("read") {
             continue;
         }

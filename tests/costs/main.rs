@@ -72,7 +72,7 @@ fn event(backend: Backend, standing: usize) -> [Cost; 2] {
 #[ignore = "needs root: run by contrib/test"]
 fn an_up_that_changes_nothing_starts_no_program() {
     let machine = Namespace::new(Backend::Nft);
-    machine.hook().must(&strongswan_up());
+    machine.hook().expect_success(&strongswan_up());
     let again = cost(&machine, &strongswan_up());
     assert_eq!((again.programs, again.text), (0, 0), "{again:?}");
     assert!(again.calls <= MOST_CALLS, "{again:?}");
@@ -104,6 +104,6 @@ fn a_route_that_is_not_needed_takes_few_questions() {
     let call = find_call("libreswan-5.2", "net-net", "route-client").without("PLUTO_MY_SOURCEIP");
     let cost = cost(&machine, &call);
     assert_eq!((cost.programs, cost.text), (0, 0), "{cost:?}");
-    // The ways to the far network and to the next hop, with the name of the device of each, and the device towards the peer.
+    // The ways to the remote network and to the next hop, with the name of the interface of each, and the interface towards the peer.
     assert!(cost.questions <= 5, "{cost:?}");
 }

@@ -14,7 +14,7 @@ fn the_page_draws_what_the_program_draws() {
         let machine = Namespace::new(Backend::Nft);
         let up = find_call("libreswan-5.2", connection, verb);
         machine.settings("");
-        machine.hook().must(&up);
+        machine.hook().expect_success(&up);
         let text = machine.hook().operate(&["explain", connection, "--diagram"]).out_text();
         let from = text.find("OUT OF THE TUNNEL").expect("a drawing");
         assert!(

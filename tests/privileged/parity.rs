@@ -60,18 +60,18 @@ fn table(save: &str) -> Emulator {
 }
 
 /// The rules that we make for them.
-fn ours(calls: &[Call]) -> [Emulator; 2] {
+fn own_rules(calls: &[Call]) -> [Emulator; 2] {
     let mut world = World::default();
     for call in calls {
         world.up(&call.tunnel());
     }
-    Family::ALL.map(|family| world.book(family).clone())
+    Family::ALL.map(|family| world.emulator(family).clone())
 }
 
-/// Packets of every kind between addresses inside and beside the networks of these tests, over a policy and in clear, as far as
+/// Packets of every kind between addresses inside and beside the networks of these tests, over a policy and unencrypted, as far as
 /// they are of this family.
 fn packets(family: Family) -> Vec<Packet> {
-    let (far, near): (&[&str], &[&str]) = match family {
+    let (remote, local): (&[&str], &[&str]) = match family {
         Family::Ipv4 => (
             &[
                 "10.2.0.7",
@@ -99,14 +99,20 @@ fn packets(family: Family) -> Vec<Packet> {
             &["2001:db8:0:1::9", "2001:db8:9::1"],
         ),
     };
-    let pairs = far.iter().flat_map(|far| near.iter().map(move |near| (*far, *near)));
+    let pairs = remote
+        .iter()
+        .flat_map(|remote| local.iter().map(move |local| (*remote, *local)));
     pairs
-        .flat_map(|(far, near)| kinds(far, near).into_iter().flat_map(|packet| ways(&packet)))
+        .flat_map(|(remote, local)| {
+            kinds(remote, local)
+                .into_iter()
+                .flat_map(|packet| packet_and_answers(&packet))
+        })
         .collect()
 }
 
-fn kinds(far: &str, near: &str) -> Vec<Packet> {
-    let between = || Packet::between(far, near);
+fn kinds(remote: &str, local: &str) -> Vec<Packet> {
+    let between = || Packet::between(remote, local);
     vec![
         between().tcp(8080, 40000),
         between().tcp(40000, 8080),
@@ -124,31 +130,31 @@ fn kinds(far: &str, near: &str) -> Vec<Packet> {
 }
 
 /// The ways that a packet and its answer can take. From one tunnel into another is not among them: the script asks only one of the two.
-fn ways(packet: &Packet) -> Vec<Packet> {
+fn packet_and_answers(packet: &Packet) -> Vec<Packet> {
     let answer = || {
         let mut answer = packet.clone();
         (answer.source, answer.destination) = (packet.destination, packet.source);
         (answer.source_port, answer.destination_port) = (packet.destination_port, packet.source_port);
         answer
     };
-    let mut ways = vec![
+    let mut packets = vec![
         packet.clone().in_by("w0").out_by("lan0"),
         packet.clone().in_by("w0").for_gateway(),
         answer().in_by("lan0").out_by("w0"),
         answer().made_here().out_by("w0"),
     ];
     for reqid in [1, 2] {
-        ways.push(packet.clone().in_by_ipsec("w0", reqid).out_by("lan0"));
-        ways.push(packet.clone().in_by_ipsec("w0", reqid).for_gateway());
-        ways.push(answer().in_by("lan0").out_by_ipsec("w0", reqid));
-        ways.push(answer().made_here().out_by_ipsec("w0", reqid));
+        packets.push(packet.clone().in_by_ipsec("w0", reqid).out_by("lan0"));
+        packets.push(packet.clone().in_by_ipsec("w0", reqid).for_gateway());
+        packets.push(answer().in_by("lan0").out_by_ipsec("w0", reqid));
+        packets.push(answer().made_here().out_by_ipsec("w0", reqid));
     }
-    ways
+    packets
 }
 
 /// The packets about which the two differ: whether the script lets it pass, and the packet.
 fn differences(calls: &[Call]) -> Vec<(bool, Packet)> {
-    let (script, ours) = (script(calls), ours(calls));
+    let (script, own_rules_after) = (script(calls), own_rules(calls));
     let passes = |table: &Emulator, packet: &Packet| trace(table, packet).verdict == Verdict::Accept;
     let mut differences = Vec::new();
     let mut passed = 0;
@@ -156,7 +162,7 @@ fn differences(calls: &[Call]) -> Vec<(bool, Packet)> {
         for packet in packets(family) {
             let with_script = passes(&script[index], &packet);
             passed += usize::from(with_script);
-            if with_script != passes(&ours[index], &packet) {
+            if with_script != passes(&own_rules_after[index], &packet) {
                 differences.push((with_script, packet));
             }
         }
@@ -322,10 +328,10 @@ fn several_virtual_addresses_of_both_families_let_through_what_the_script_does()
         ("PLUTO_PEER_SOURCEIP4_1", "203.0.113.9"),
         ("PLUTO_PEER_SOURCEIP6_1", "2001:db8:77::1"),
     ];
-    let theirs = |my_client, peer_client| client(my_client, peer_client).with_all(&given);
+    let script_rules = |my_client, peer_client| client(my_client, peer_client).with_all(&given);
     let gateway = [
-        theirs("10.1.0.0/24", "203.0.113.9/32"),
-        theirs("2001:db8:0:1::/64", "2001:db8:77::1/128"),
+        script_rules("10.1.0.0/24", "203.0.113.9/32"),
+        script_rules("2001:db8:0:1::/64", "2001:db8:77::1/128"),
     ];
     assert_same(&gateway, "its gateway");
 }
@@ -361,7 +367,7 @@ fn icmp_type_0_with_a_code_is_lost_by_the_script() {
     let calls = [icmp];
     let rules: usize = script(&calls)[0].rules("FORWARD").len();
     assert_eq!(rules, 0, "the script has learned it");
-    assert_eq!(ours(&calls)[0].rules("PLUTO-FI-10.2.0.0-18").len(), 1);
+    assert_eq!(own_rules(&calls)[0].rules("PLUTO-FI-10.2.0.0-18").len(), 1);
 }
 
 #[test]
@@ -371,13 +377,13 @@ fn a_tunnel_whose_interface_is_unknown_is_closed_to_the_script() {
     assert_script_forgets(&[unknown], "interface unknown");
 }
 
-/// The packets of a tunnel with an interface number: they come by that device, and leave by it in clear, to be encrypted behind it.
-fn packets_by(device: &str) -> [Packet; 2] {
+/// The packets of a tunnel with an interface number: they come by that interface, and leave by it unencrypted, to be encrypted behind it.
+fn packets_by(interface: &str) -> [Packet; 2] {
     let inward = Packet::between("10.2.0.7", "10.1.0.9").tcp(8080, 40000);
     let outward = Packet::between("10.1.0.9", "10.2.0.7").tcp(40000, 8080);
     [
-        inward.in_by_ipsec(device, 1).out_by("lan0"),
-        outward.in_by("lan0").out_by(device),
+        inward.in_by_ipsec(interface, 1).out_by("lan0"),
+        outward.in_by("lan0").out_by(interface),
     ]
 }
 
@@ -388,22 +394,26 @@ fn a_tunnel_with_an_interface_number_is_closed_to_the_script() {
     let calls = [net
         .clone()
         .with_all(&[("PLUTO_IF_ID_IN", "7"), ("PLUTO_IF_ID_OUT", "7")])];
-    let interface = |device: &str, if_id| XfrmInterface {
-        interface: device.parse().expect("a device"),
+    let xfrm_interface = |name: &str, if_id| XfrmInterface {
+        interface: name.parse().expect("an interface"),
         if_id,
     };
     let mut world = World {
-        interfaces: vec![interface("xfrm7", 7), interface("xfrm8", 8)],
+        interfaces: vec![xfrm_interface("xfrm7", 7), xfrm_interface("xfrm8", 8)],
         ..World::default()
     };
     world.up(&calls[0].tunnel());
-    let ours = world.book(Family::Ipv4);
-    let verdicts = |table: &Emulator, device| packets_by(device).map(|packet| trace(table, &packet).verdict);
-    let theirs = &script(&calls)[0];
+    let own_rules_after = world.emulator(Family::Ipv4);
+    let verdicts = |table: &Emulator, interface| packets_by(interface).map(|packet| trace(table, &packet).verdict);
+    let script_rules = &script(&calls)[0];
     assert!(
-        !verdicts(theirs, "xfrm7").contains(&Verdict::Accept),
+        !verdicts(script_rules, "xfrm7").contains(&Verdict::Accept),
         "the script has learned it"
     );
-    assert_eq!(verdicts(ours, "xfrm7"), [Verdict::Accept; 2]);
-    assert_ne!(verdicts(ours, "xfrm8")[1], Verdict::Accept, "that is another tunnel's");
+    assert_eq!(verdicts(own_rules_after, "xfrm7"), [Verdict::Accept; 2]);
+    assert_ne!(
+        verdicts(own_rules_after, "xfrm8")[1],
+        Verdict::Accept,
+        "that is another tunnel's"
+    );
 }

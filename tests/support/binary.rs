@@ -55,14 +55,14 @@ impl Call {
     }
 
     /// The same call with another verb.
-    pub fn saying(self, verb: &str) -> Self {
+    pub fn with_verb(self, verb: &str) -> Self {
         self.with("PLUTO_VERB", verb)
     }
 
     /// The same call about a tunnel between hosts.
     pub fn between_hosts(self) -> Self {
         let verb = self.get("PLUTO_VERB").replace("-client", "-host");
-        self.saying(&verb)
+        self.with_verb(&verb)
     }
 
     /// The same call of an association with this number, whose peer has this identity.
@@ -85,7 +85,7 @@ impl Call {
             Some(("down", scope)) => format!("up-{scope}"),
             _ => panic!("{verb} has no opposite"),
         };
-        self.saying(&turned)
+        self.with_verb(&turned)
     }
 
     /// The same call about another tunnel of another connection: its peer's network is 10.NUMBER.0.0/24.
@@ -210,7 +210,7 @@ impl Hook {
     }
 
     /// Makes a call that must go well, and say nothing.
-    pub fn must(&self, call: &Call) {
+    pub fn expect_success(&self, call: &Call) {
         self.call(call).assert_done();
     }
 

@@ -150,10 +150,10 @@ impl Charon {
     fn plutos(&mut self) -> ByChance {
         let number = u32::try_from(self.random.below(self.connections)).expect("small");
         let verb = self.random.pick(&[Verb::Up, Verb::Down]);
-        let near = ["10.1.0.0/24", "10.0.10.1/32"][usize::from(number % 2 == 1)];
-        let far = format!("10.{}.0.0/24", 100 + number);
-        let up = libreswan(&format!("pluto-{number}"), 16389 + 4 * number, near, &far);
-        let call = verb.of(match number % 2 {
+        let local = ["10.1.0.0/24", "10.0.10.1/32"][usize::from(number % 2 == 1)];
+        let remote = format!("10.{}.0.0/24", 100 + number);
+        let up = libreswan(&format!("pluto-{number}"), 16389 + 4 * number, local, &remote);
+        let call = verb.of_call(match number % 2 {
             0 => up,
             _ => up.with("CAT", "YES").with("PLUTO_CONN_KIND", "CK_INSTANCE"),
         });
@@ -199,23 +199,23 @@ fn network(family: Family, host: usize) -> String {
 
 /// The selectors of a connection: to a network, or to the host of a road warrior without a virtual address.
 fn selectors(number: usize, family: Family, host: usize) -> [String; 2] {
-    let near = match family {
+    let local = match family {
         Family::Ipv4 => "10.1.0.0/24",
         Family::Ipv6 => "2001:db8:1::/64",
     };
-    let far = match (number % 2, family) {
+    let remote = match (number % 2, family) {
         (0, Family::Ipv4) => format!("10.{}.{}.0/24", 32 + number / 8, number % 8),
         (0, Family::Ipv6) => format!("2001:db8:{:x}::/64", 0x1000 + number),
         (_, family) => network(family, host),
     };
-    [near.to_owned(), far]
+    [local.to_owned(), remote]
 }
 
 fn called(verb: Verb, child: &Child) -> ByChance {
-    let [near, far] = &child.selectors;
-    let up = strongswan(&child.name, child.reqid, near, far)
+    let [local, remote] = &child.selectors;
+    let up = strongswan(&child.name, child.reqid, local, remote)
         .of_peer(child.peer, child.association)
         .with("PLUTO_PEER", address(child.family, child.host));
-    let call = verb.of(up);
+    let call = verb.of_call(up);
     ByChance { verb, call }
 }

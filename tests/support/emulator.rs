@@ -154,7 +154,7 @@ impl Emulator {
     pub fn replace(&mut self, text: &str) -> Result<(), String> {
         let mut copy = self.clone();
         for section in sections(text)? {
-            copy.table_mut(section.kind).wipe();
+            copy.table_mut(section.kind).flush_all();
         }
         copy.restore(text)?;
         *self = copy;
@@ -201,8 +201,8 @@ impl Emulator {
     }
 
     /// A reload of a firewall: all rules and user chains of the filter table go, the policies stay.
-    pub fn wipe(&mut self) {
-        self.filter.wipe();
+    pub fn flush_all(&mut self) {
+        self.filter.flush_all();
     }
 
     /// The next restore fails with this message and changes nothing.
@@ -221,7 +221,7 @@ impl Emulator {
     }
 
     /// What was refused is taken again.
-    pub fn relent(&mut self) {
+    pub fn accept_again(&mut self) {
         self.refused.clear();
     }
 
@@ -292,7 +292,7 @@ impl Kind {
 
     /// Whether a rule in any of its chains may have this target. Both backends change the MSS in the other tables too, which is not
     /// what those are for.
-    fn takes(self, target: &Target) -> bool {
+    fn accepts_target(self, target: &Target) -> bool {
         match target {
             Target::Drop => self != Self::Nat,
             Target::Reject => self == Self::Filter,
@@ -340,7 +340,7 @@ struct Section<'a> {
 }
 
 /// The sections of a text. One that does not begin or end as it should is an error of its own, behind those before it; to keep it simple it
-/// is found before any of them is carried out, which a test of a transaction never needs to tell apart.
+/// is found before any of them is carried out, which a test of a transaction never needs to distinguish.
 fn sections(text: &str) -> Result<Vec<Section<'_>>, String> {
     let mut sections: Vec<Section<'_>> = Vec::new();
     let mut open = false;
@@ -440,7 +440,7 @@ impl Table {
         self.chains.iter_mut().for_each(Chain::clear);
     }
 
-    pub fn wipe(&mut self) {
+    pub fn flush_all(&mut self) {
         self.chains.truncate(self.kind.built_in().len());
         self.flush();
     }
@@ -467,7 +467,7 @@ impl Table {
         &self.known(chain).rules
     }
 
-    /// ACCEPT or DROP: what becomes of what comes to the end of a built-in chain.
+    /// ACCEPT or DROP: what happens to what comes to the end of a built-in chain.
     pub fn policy(&self, built_in: &str) -> &str {
         let policy = self.known(built_in).policy.as_deref();
         policy.unwrap_or_else(|| panic!("{built_in} has no policy"))
@@ -626,7 +626,7 @@ impl Table {
     fn parse_rule(&self, chain: &str, words: &[&str]) -> Result<ParsedRule, String> {
         self.position(chain)?;
         let rule = ParsedRule::from_words(words)?;
-        if let Some(target) = rule.target.as_ref().filter(|target| !self.kind.takes(target)) {
+        if let Some(target) = rule.target.as_ref().filter(|target| !self.kind.accepts_target(target)) {
             return Err(format!("{target:?} in the table {}", self.kind.name()));
         }
         if let Some(target) = rule.leads_to() {

@@ -6,6 +6,6 @@
 use std::fmt::Display;
 
 /// Tells a figure.
-pub fn tell(figure: impl Display) {
+pub fn print_figure(figure: impl Display) {
     println!("figure: {figure}");
 }

@@ -48,13 +48,13 @@ impl DerefMut for Gateway {
 
 impl Gateway {
     /// What is said in IPv4, in the family of this one.
-    pub fn say(&self, text: &str) -> String {
+    pub fn in_family(&self, text: &str) -> String {
         in_family(text, self.family)
     }
 
     /// A network of ours, and one of a peer's.
     pub fn networks(&self) -> [String; 2] {
-        ["10.1.0.0/24", "10.2.0.0/24"].map(|network| self.say(network))
+        ["10.1.0.0/24", "10.2.0.0/24"].map(|network| self.in_family(network))
     }
 
     /// Another settings file.
@@ -62,11 +62,11 @@ impl Gateway {
         self.world.set_file(&in_family(file, self.family));
     }
 
-    pub fn book(&mut self) -> &mut Emulator {
-        self.world.book(self.family)
+    pub fn emulator(&mut self) -> &mut Emulator {
+        self.world.emulator(self.family)
     }
 
-    /// What becomes of a packet in the filter table.
+    /// The verdict on a packet in the filter table.
     pub fn verdict(&mut self, packet: &Packet) -> Verdict {
         self.world.verdict(self.family, packet)
     }

@@ -1,4 +1,4 @@
-//! Which ups stand, by how each call ended: what a `down` takes is decided here a second time, from what the calls said and nothing else.
+//! Which ups are open, by how each call ended: what a `down` takes is decided here a second time, from what the calls said and nothing else.
 
 #![allow(dead_code, reason = "each test binary uses its part of this module")]
 
@@ -23,7 +23,7 @@ pub enum Verb {
 
 impl Verb {
     /// The call with this verb, of an `up`.
-    pub fn of(self, up: Call) -> Call {
+    pub fn of_call(self, up: Call) -> Call {
         match self {
             Self::Up => up,
             Self::Down => up.opposite(),
@@ -36,9 +36,9 @@ impl Verb {
 pub enum Ended {
     /// Well.
     Done,
-    /// It told the daemon that nothing was changed; a `down` is noted then.
+    /// It reported to the daemon that nothing was changed; a `down` is noted then.
     Refused,
-    /// It told the daemon that it failed, and the next call finds out what was changed: an `up` that can be called again is undone, whatever
+    /// It reported to the daemon that it failed, and the next call finds out what was changed: an `up` that can be called again is undone, whatever
     /// is counted and every `down` is completed.
     Open,
 }
@@ -92,8 +92,8 @@ impl Model {
             .or_else(|| only(&|up| there(up) && peer(up)))
     }
 
-    /// The ups that stand, in their order.
-    pub fn standing(&self) -> &[Tunnel] {
+    /// The open ups, in their order.
+    pub fn open_ups(&self) -> &[Tunnel] {
         &self.ups
     }
 
@@ -141,15 +141,15 @@ impl Modelled {
     /// The record and the tables hold what the model says, and no more than its ups make on a fresh gateway.
     #[track_caller]
     pub fn assert_agrees(&mut self, mut fresh: World, what: &str) {
-        fresh.up_all(self.model.standing());
+        fresh.up_all(self.model.open_ups());
         assert_eq!(self.world.openers(), self.model.record(), "the record, {what}");
         assert_eq!(self.world.contents(), fresh.contents(), "the tables, {what}");
     }
 
-    /// Every up that stands goes down, and nothing is left but what an empty gateway has.
+    /// Every up that is open goes down, and nothing is left but what an empty gateway has.
     #[track_caller]
     pub fn assert_ends(&mut self, mut empty: World, what: &str) {
-        for up in self.model.standing() {
+        for up in self.model.open_ups() {
             assert_ne!(self.world.down(up), TunnelOutcome::NothingThere, "{what}");
         }
         assert_eq!(self.world.contents(), empty.contents(), "the end, {what}");
@@ -172,10 +172,10 @@ fn has_key_of(up: &Tunnel, other: &Tunnel) -> bool {
 /// Whether MOBIKE can have made one of the other: what differs is the address of the association at both times.
 fn became(up: &Tunnel, now: &Tunnel) -> bool {
     let is_own = |network: &Network, host: Option<IpAddr>| host.is_some_and(|host| network.is_host(host));
-    let near = |tunnel: &Tunnel| tunnel.scope == Scope::Host && is_own(&tunnel.local_client, tunnel.local_host);
-    let far = |tunnel: &Tunnel| is_own(&tunnel.remote_client, tunnel.remote_host);
-    let same_near = up.local_client == now.local_client || (near(up) && near(now));
-    let same_far = up.remote_client == now.remote_client || (far(up) && far(now));
-    let moves = near(up) || far(up);
+    let local = |tunnel: &Tunnel| tunnel.scope == Scope::Host && is_own(&tunnel.local_client, tunnel.local_host);
+    let remote = |tunnel: &Tunnel| is_own(&tunnel.remote_client, tunnel.remote_host);
+    let same_near = up.local_client == now.local_client || (local(up) && local(now));
+    let same_far = up.remote_client == now.remote_client || (remote(up) && remote(now));
+    let moves = local(up) || remote(up);
     moves && same_near && same_far && up.connection == now.connection && up.traffic == now.traffic
 }

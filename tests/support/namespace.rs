@@ -24,7 +24,7 @@ use super::binary::Hook;
 /// Both backends that a distribution has.
 pub const VARIANTS: [Backend; 2] = [Backend::Nft, Backend::Legacy];
 
-/// Rules that an administrator has put in before the first tunnel, in all three built-in chains; for both families.
+/// Rules that an administrator has installed before the first tunnel, in all three built-in chains; for both families.
 const BASE: &str = "*filter
 :INPUT DROP [0:0]
 :FORWARD DROP [0:0]
@@ -93,7 +93,7 @@ impl Namespace {
         );
         let folder = TempDir::new().expect("a temporary folder");
         let namespace = Self {
-            holder: hold(),
+            holder: hold_namespace(),
             folder,
             backend,
         };
@@ -107,7 +107,7 @@ impl Namespace {
         self.path("settings.toml")
     }
 
-    /// What the administrator has set: unless a test says otherwise, that failures are told to the daemon, and that the nat table is left
+    /// What the administrator has set: unless a test says otherwise, that failures are reported to the daemon, and that the nat table is left
     /// alone.
     pub fn settings(&self, text: &str) {
         fs::write(self.config(), text).expect("writing the settings");
@@ -151,7 +151,7 @@ impl Namespace {
         self.whole_hook(words).word("--no-routes")
     }
 
-    /// The program with all its duties, started by another program in here.
+    /// The whole program, started by another program in here.
     pub fn whole_hook(&self, words: &[&str]) -> Hook {
         let hook = Hook::new().through(self.entry()).through(words);
         hook.option("--state-dir", self.state())
@@ -228,7 +228,7 @@ impl Namespace {
     /// A table of a backend. To look at one of legacy's is to load it into the kernel.
     pub fn saved_table(&self, backend: Backend, family: Family, table: Table) -> String {
         let program = tool(&format!("{}-{backend}-save", prefix(family)));
-        settled(&self.run([program.as_os_str(), OsStr::new("-t"), OsStr::new(table.name())], ""))
+        without_counters(&self.run([program.as_os_str(), OsStr::new("-t"), OsStr::new(table.name())], ""))
     }
 
     /// Every table of both families, as this backend lists it.
@@ -246,8 +246,8 @@ impl Namespace {
     }
 
     /// Our chains of both families, and how many rules each has; of a built-in chain how many lead to us.
-    pub fn ours(&self) -> [BTreeMap<String, usize>; 2] {
-        self.listing().map(|text| ours(&text))
+    pub fn own_chains(&self) -> [BTreeMap<String, usize>; 2] {
+        self.listing().map(|text| own_chain_sizes(&text))
     }
 
     /// The only namespace folder in the record.
@@ -286,7 +286,7 @@ impl Namespace {
 }
 
 /// Keeps a namespace, until its standard input is closed: also when this process is killed.
-fn hold() -> Child {
+fn hold_namespace() -> Child {
     // It opens nothing once it is ready: `>/dev/null` in a /dev that a test has mounted meanwhile would make a file of that name.
     const SCRIPT: &str =
         "mount -t tmpfs -o mode=755 tmpfs /run && exec 3>&1 >/dev/null && echo ready >&3 && exec cat 3>&-";
@@ -315,7 +315,7 @@ pub fn link_programs(folder: &Path, backend: Backend) {
 }
 
 /// A listing without comments and counters.
-fn settled(text: &str) -> String {
+fn without_counters(text: &str) -> String {
     let lines = text.lines().filter(|line| !line.starts_with('#'));
     lines
         .map(|line| line.split(" [").next().unwrap_or(line).to_owned() + "\n")
@@ -323,7 +323,7 @@ fn settled(text: &str) -> String {
 }
 
 /// Our chains in a listing, and how many rules each has; of a built-in chain how many lead to us.
-pub fn ours(listing: &str) -> BTreeMap<String, usize> {
+pub fn own_chain_sizes(listing: &str) -> BTreeMap<String, usize> {
     let mut chains = BTreeMap::new();
     for line in listing.lines() {
         if let Some(chain) = line.strip_prefix(':').and_then(|rest| rest.split(' ').next()) {
@@ -347,10 +347,10 @@ pub fn the_administrators(listing: &str) -> String {
         .collect()
 }
 
-/// A listing with the rules of those chains sorted in which the order has no meaning: in the dispatchers and blocks one tunnel or
-/// block stands beside the other, and a rebuild puts them in by name and not by age. What leads to the networks that are held apart keeps
+/// A listing with the rules of those chains sorted in which the order has no meaning: in the dispatchers and buckets one tunnel or
+/// block stands beside the other, and a rebuild puts them in by name and not by age. What leads to the networks that are blocked keeps
 /// its place among them.
-pub fn timeless(listing: &str) -> String {
+pub fn order_independent(listing: &str) -> String {
     let mut lines: Vec<_> = listing.lines().collect();
     let chain = |line: &str| {
         line.strip_prefix("-A ")

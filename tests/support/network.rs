@@ -1,4 +1,4 @@
-//! An emulator of the kernel's network configuration, small enough to be read: devices, addresses, routes, rules, neighbours.
+//! An emulator of the kernel's network configuration, small enough to be read: interfaces, addresses, routes, rules, neighbours.
 //!
 //! `tests/privileged/kernel/model.rs` holds it against the real one.
 
@@ -18,12 +18,12 @@ use pluto_updown::netlink::{
 /// Who has put the routes to the links in.
 const KERNEL: Origin = Origin(2);
 
-/// A kernel whose devices are all up, which routes packets that have no mark, and of which somebody else's items are a part.
+/// A kernel whose interfaces are all up, which routes packets that have no mark, and of which somebody else's items are a part.
 #[derive(Debug, Clone, Default)]
 pub struct FakeNetwork {
-    /// The devices.
+    /// The interfaces.
     pub links: BTreeMap<Interface, Link>,
-    /// Everything that is in, whoever put it in; no VTI, which is a device.
+    /// Everything that is in, whoever installed it; no VTI, which is an interface.
     pub items: BTreeSet<NetObject>,
     /// Networks to which a route of somebody else's forbids the way.
     pub forbidden: BTreeMap<IpNet, NoRoute>,
@@ -33,14 +33,14 @@ pub struct FakeNetwork {
 }
 
 impl FakeNetwork {
-    /// A machine with a loopback device and nothing else.
+    /// A machine with a loopback interface and nothing else.
     pub fn new() -> Self {
         let mut network = Self::default();
         network.add_link("lo", Medium::Loopback, Ends::Many);
         network
     }
 
-    /// A machine with an address of each family on an Ethernet device `eth0`, as that of `tests/privileged/kernel`.
+    /// A machine with an address of each family on an Ethernet interface `eth0`, as that of `tests/privileged/kernel`.
     pub fn gateway() -> Self {
         let mut network = Self::new();
         network.add_link("eth0", Medium::Ethernet, Ends::Many);
@@ -49,12 +49,12 @@ impl FakeNetwork {
         network
     }
 
-    /// Adds a device.
+    /// Adds an interface.
     pub fn add_link(&mut self, name: &str, medium: Medium, ends: Ends) {
         self.insert_link(name.parse().expect("a device"), medium, ends, LinkKind::Other);
     }
 
-    fn insert_link(&mut self, device: Interface, medium: Medium, ends: Ends, kind: LinkKind) {
+    fn insert_link(&mut self, interface: Interface, medium: Medium, ends: Ends, kind: LinkKind) {
         let index = self.links.values().map(|link| link.index).max().unwrap_or(0) + 1;
         let hardware_address = match medium {
             Medium::Ethernet => Some(vec![2, 0, 0, 0, 0, 1]),
@@ -62,21 +62,21 @@ impl FakeNetwork {
             Medium::Other(_) => None,
         };
         let link = Link {
-            interface: device.clone(),
+            interface: interface.clone(),
             index,
             medium,
             ends,
             hardware_address,
             kind,
         };
-        self.links.insert(device, link);
+        self.links.insert(interface, link);
     }
 
     /// Adds an address of the administrator's.
-    pub fn add_address(&mut self, address: &str, device: &str) {
+    pub fn add_address(&mut self, address: &str, interface: &str) {
         let item = NetObject::Address(AssignedAddress {
             address: address.parse().expect("an address"),
-            interface: device.parse().expect("a device"),
+            interface: interface.parse().expect("a device"),
             scope: Default::default(),
         });
         assert_eq!(self.place(&item).expect("a good address"), InstallResult::New);
@@ -92,13 +92,13 @@ impl FakeNetwork {
         self.refusals.clear();
     }
 
-    /// Takes a device away with everything on it, as when its driver goes.
-    pub fn remove_link(&mut self, device: &Interface) {
-        self.links.remove(device);
+    /// Takes an interface away with everything on it, as when its driver goes.
+    pub fn remove_link(&mut self, interface: &Interface) {
+        self.links.remove(interface);
         let on_it: Vec<_> = self
             .items
             .iter()
-            .filter(|item| device_of(item) == Some(device))
+            .filter(|item| device_of(item) == Some(interface))
             .cloned()
             .collect();
         for item in on_it {
@@ -114,10 +114,10 @@ impl FakeNetwork {
     }
 
     fn place(&mut self, item: &NetObject) -> Result<InstallResult, NetlinkFault> {
-        if let Some(device) = device_of(item)
-            && !self.links.contains_key(device)
+        if let Some(interface) = device_of(item)
+            && !self.links.contains_key(interface)
         {
-            return Err(NetlinkFault::NoDevice(device.clone()));
+            return Err(NetlinkFault::NoDevice(interface.clone()));
         }
         match item {
             NetObject::Route(route) => return self.place_route(route),
@@ -143,7 +143,7 @@ impl FakeNetwork {
     }
 
     /// The route that excludes another.
-    fn standing(&self, route: &Route) -> Option<&Route> {
+    fn conflicting_route(&self, route: &Route) -> Option<&Route> {
         let key = |route: &Route| (route.destination.trunc(), route.table, metric(route));
         self.routes_put_in().find(|other| key(other) == key(route))
     }
@@ -156,10 +156,10 @@ impl FakeNetwork {
         if !source_is_ours {
             return Err(NetlinkFault::Refused(Errno::EINVAL));
         }
-        let device = match (route.via, &route.interface) {
+        let interface = match (route.via, &route.interface) {
             (None, None) => return Err(NetlinkFault::Refused(Errno::ENODEV)),
-            (None, Some(device)) => device.clone(),
-            (Some(_), Some(device)) if route.options.contains(&RouteOption::Onlink) => device.clone(),
+            (None, Some(interface)) => interface.clone(),
+            (Some(_), Some(interface)) if route.options.contains(&RouteOption::Onlink) => interface.clone(),
             (Some(via), _) => self
                 .neighbour_device(via, route)
                 .ok_or(NetlinkFault::Refused(match family {
@@ -168,7 +168,7 @@ impl FakeNetwork {
                 }))?,
         };
         let whole = Route {
-            interface: Some(device),
+            interface: Some(interface),
             ..route.clone()
         };
         let key = |route: &Route| (route.destination, route.table, metric(route));
@@ -178,11 +178,12 @@ impl FakeNetwork {
         Ok(InstallResult::New)
     }
 
-    /// The device on whose link the next hop of a route is, by the route's own table or else by the main one. IPv4 passes over
+    /// The interface on whose link the next hop of a route is, by the route's own table or else by the main one. IPv4 passes over
     /// what leads elsewhere, IPv6 takes the best route or none.
     fn neighbour_device(&self, via: IpAddr, route: &Route) -> Option<Interface> {
-        let fits = |way: &Route| way.via.is_none() && (route.interface.is_none() || way.interface == route.interface);
-        let may_be = |way: &Route| via.is_ipv6() || fits(way);
+        let fits =
+            |other: &Route| other.via.is_none() && (route.interface.is_none() || other.interface == route.interface);
+        let may_be = |other: &Route| via.is_ipv6() || fits(other);
         let tables = [route.table, RouteTable::MAIN]
             .into_iter()
             .filter(|_| !self.is_local(via));
@@ -295,12 +296,12 @@ impl FakeNetwork {
     }
 
     /// The way of a packet without a mark, which no rule of ours sees, by the routes of one table.
-    fn way(&self, to: IpAddr, table: RouteTable) -> Option<NextHop> {
+    fn route_to(&self, to: IpAddr, table: RouteTable) -> Option<NextHop> {
         if self.is_local(to) {
-            let device = Some("lo".parse().expect("a device"));
+            let interface = Some("lo".parse().expect("a device"));
             return Some(NextHop {
                 kind: RouteKind::Local,
-                interface: device,
+                interface,
                 via: None,
             });
         }
@@ -329,7 +330,7 @@ impl NetConfig for FakeNetwork {
 
     fn add_route(&mut self, route: &Route) -> Result<InstallResult, NetlinkError> {
         let item = NetObject::Route(route.clone());
-        let done = self.count().and_then(|()| match self.standing(route) {
+        let done = self.count().and_then(|()| match self.conflicting_route(route) {
             Some(_) => Ok(InstallResult::Existed),
             None => self.place(&item),
         });
@@ -338,8 +339,10 @@ impl NetConfig for FakeNetwork {
 
     /// Saved in a form of its own.
     fn in_place_of(&mut self, route: &Route) -> Result<Option<SavedRoute>, NetlinkError> {
-        let standing = self.standing(route).map(|standing| NetObject::Route(standing.clone()));
-        Ok(standing.map(|item| {
+        let conflicting = self
+            .conflicting_route(route)
+            .map(|conflicting| NetObject::Route(conflicting.clone()));
+        Ok(conflicting.map(|item| {
             let bytes = serde_json::to_vec(&item).expect("an item can be written");
             SavedRoute::new(route.destination.trunc(), &bytes)
         }))
@@ -360,14 +363,14 @@ impl NetConfig for FakeNetwork {
         if from.is_some_and(|from| from.is_ipv4() && !self.is_local(from)) {
             return Ok(Lookup::Unreachable(NoRoute::Network));
         }
-        Ok(match self.way(to, RouteTable::MAIN) {
-            Some(way) => Lookup::Found(way),
+        Ok(match self.route_to(to, RouteTable::MAIN) {
+            Some(route) => Lookup::Found(route),
             None => Lookup::Unreachable(self.why_not(to)),
         })
     }
 
-    fn link(&mut self, device: &Interface) -> Result<Option<Link>, NetlinkError> {
-        Ok(self.links.get(device).cloned())
+    fn link(&mut self, interface: &Interface) -> Result<Option<Link>, NetlinkError> {
+        Ok(self.links.get(interface).cloned())
     }
 
     fn routes(&mut self, wanted: &RouteQuery) -> Result<Vec<Route>, NetlinkError> {
@@ -386,7 +389,7 @@ impl NetConfig for FakeNetwork {
     }
 }
 
-/// The device without which an item cannot be.
+/// The interface without which an item cannot be.
 fn device_of(item: &NetObject) -> Option<&Interface> {
     match item {
         NetObject::Route(route) => route.interface.as_ref(),
@@ -396,15 +399,15 @@ fn device_of(item: &NetObject) -> Option<&Interface> {
     }
 }
 
-fn own_address(address: IpNet, device: &Interface) -> NetObject {
+fn own_address(address: IpNet, interface: &Interface) -> NetObject {
     NetObject::Address(AssignedAddress {
         address,
-        interface: device.clone(),
+        interface: interface.clone(),
         scope: Default::default(),
     })
 }
 
-/// Whether one address stands in the way of another: the scope does not tell them apart, and in IPv6 not even the length of the
+/// Whether one address excludes another: the scope does not distinguish them, and in IPv6 not even the length of the
 /// prefix does.
 fn same_address(one: &AssignedAddress, other: &AssignedAddress) -> bool {
     let same_length = one.address.prefix_len() == other.address.prefix_len();
@@ -424,12 +427,12 @@ fn metric(route: &Route) -> u32 {
 /// Whether a route is the one that is to go: what was not said is not compared, and in IPv6 not all that was said.
 fn goes_with(route: &Route, asked: &Route) -> bool {
     let same = |one: Option<u32>, other: Option<u32>| other.is_none() || one == other;
-    let way = route.destination == asked.destination
+    let is_same = route.destination == asked.destination
         && route.table == asked.table
         && (asked.interface.is_none() || route.interface == asked.interface)
         && (asked.via.is_none() || route.via == asked.via)
         && same(Some(metric(route)), asked.metric)
         && (asked.origin() == Origin::BOOT || asked.origin() == route.origin());
     let rest = same(route.mtu, asked.mtu) && (asked.source.is_none() || route.source == asked.source);
-    way && (rest || route.destination.addr().is_ipv6())
+    is_same && (rest || route.destination.addr().is_ipv6())
 }

@@ -20,9 +20,10 @@
     reason = "each test binary uses its part of this module"
 )]
 
-pub use super::pattern::{AddressRange, DevicePattern, Direction, Family, IcmpPattern, Net, PolicyMatch, PortRange};
+pub use super::pattern::{AddressRange, Direction, Family, IcmpPattern, InterfacePattern, Net, PolicyMatch, PortRange};
 pub use super::trace::{
-    Decision, Journey, Station, Trace, Translation, Verdict, after_routing, before_routing, journey, trace, trace_chain,
+    Decision, PacketTrace, TableTrace, Trace, Translation, Verdict, after_routing, before_routing, trace, trace_chain,
+    trace_packet,
 };
 
 use super::pattern::{TcpFlags, address};
@@ -41,11 +42,15 @@ pub const IPCOMP: u8 = 108;
 pub enum From {
     /// Made by the gateway itself.
     Local,
-    /// Received in clear.
+    /// Received unencrypted.
     Device(String),
-    /// Received under IPsec and decapsulated. The device is the one the rules see:
+    /// Received under IPsec and decapsulated. The interface is the one the rules see:
     /// the real one, or the XFRM interface the packet came out of.
-    Ipsec { device: String, reqid: u32, protocol: u8 },
+    Ipsec {
+        interface: String,
+        reqid: u32,
+        protocol: u8,
+    },
 }
 
 /// Where a packet goes.
@@ -56,10 +61,14 @@ pub enum From {
 pub enum To {
     /// To the gateway itself.
     Local,
-    /// Leaves in clear.
+    /// Leaves unencrypted.
     Device(String),
     /// Leaves under IPsec because a policy says so.
-    Ipsec { device: String, reqid: u32, protocol: u8 },
+    Ipsec {
+        interface: String,
+        reqid: u32,
+        protocol: u8,
+    },
 }
 
 /// What the kernel knows of the connection that a packet belongs to.
@@ -115,7 +124,7 @@ pub struct Packet {
 }
 
 impl Packet {
-    /// A packet of protocol 253 (for experiments) that still has to be told where it
+    /// A packet of protocol 253 (for experiments) that still lacks where it
     /// comes from and where it goes.
     pub fn between(source: &str, destination: &str) -> Self {
         let parsed = |text| address(text).unwrap_or_else(|why| panic!("{why}"));
@@ -236,7 +245,7 @@ impl Packet {
         self
     }
 
-    /// The address of the device by which it leaves.
+    /// The address of the interface by which it leaves.
     pub fn device_address(mut self, device_address: &str) -> Self {
         self.device_address = Some(address(device_address).unwrap_or_else(|why| panic!("{why}")));
         self
@@ -247,15 +256,15 @@ impl Packet {
         self
     }
 
-    pub fn in_by(mut self, device: &str) -> Self {
-        self.from = From::Device(device.to_owned());
+    pub fn in_by(mut self, interface: &str) -> Self {
+        self.from = From::Device(interface.to_owned());
         self
     }
 
     /// Decapsulated from ESP. For AH or IPComp write the field `from` itself.
-    pub fn in_by_ipsec(mut self, device: &str, reqid: u32) -> Self {
+    pub fn in_by_ipsec(mut self, interface: &str, reqid: u32) -> Self {
         self.from = From::Ipsec {
-            device: device.to_owned(),
+            interface: interface.to_owned(),
             reqid,
             protocol: ESP,
         };
@@ -267,15 +276,15 @@ impl Packet {
         self
     }
 
-    pub fn out_by(mut self, device: &str) -> Self {
-        self.to = To::Device(device.to_owned());
+    pub fn out_by(mut self, interface: &str) -> Self {
+        self.to = To::Device(interface.to_owned());
         self
     }
 
     /// Leaves under ESP. For AH or IPComp write the field `to` itself.
-    pub fn out_by_ipsec(mut self, device: &str, reqid: u32) -> Self {
+    pub fn out_by_ipsec(mut self, interface: &str, reqid: u32) -> Self {
         self.to = To::Ipsec {
-            device: device.to_owned(),
+            interface: interface.to_owned(),
             reqid,
             protocol: ESP,
         };
@@ -295,18 +304,18 @@ impl Packet {
         }
     }
 
-    /// The device it came in by: the empty name for what the gateway made.
+    /// The interface it came in by: the empty name for what the gateway made.
     pub(super) fn in_device(&self) -> &str {
         match &self.from {
             From::Local => "",
-            From::Device(device) | From::Ipsec { device, .. } => device,
+            From::Device(interface) | From::Ipsec { interface, .. } => interface,
         }
     }
 
     pub(super) fn out_device(&self) -> &str {
         match &self.to {
             To::Local => "",
-            To::Device(device) | To::Ipsec { device, .. } => device,
+            To::Device(interface) | To::Ipsec { interface, .. } => interface,
         }
     }
 

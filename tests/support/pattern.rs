@@ -1,5 +1,5 @@
 //! What a rule holds against the fields of a packet, each with the text it is read from: [`Net`], [`AddressRange`], [`PortRange`],
-//! [`DevicePattern`], [`IcmpPattern`], [`TcpFlags`], [`PolicyMatch`], [`ConnectionMatch`], [`RateLimit`].
+//! [`InterfacePattern`], [`IcmpPattern`], [`TcpFlags`], [`PolicyMatch`], [`ConnectionMatch`], [`RateLimit`].
 
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its part of this module")]
 
@@ -155,14 +155,14 @@ impl PortRange {
     }
 }
 
-/// `-i` and `-o`: a device, or with a trailing `+` all devices that begin so.
+/// `-i` and `-o`: an interface, or with a trailing `+` all interfaces that begin so.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum DevicePattern {
+pub enum InterfacePattern {
     Named(String),
     BeginsWith(String),
 }
 
-impl DevicePattern {
+impl InterfacePattern {
     pub fn parse(text: &str) -> Result<Self, String> {
         if text.is_empty() || text.len() > 15 {
             return Err(format!("interface name `{text}' must be 1 to 15 bytes"));
@@ -173,10 +173,10 @@ impl DevicePattern {
         })
     }
 
-    pub fn matches(&self, device: &str) -> bool {
+    pub fn matches(&self, interface: &str) -> bool {
         match self {
-            Self::Named(name) => device == name,
-            Self::BeginsWith(beginning) => device.starts_with(beginning),
+            Self::Named(name) => interface == name,
+            Self::BeginsWith(beginning) => interface.starts_with(beginning),
         }
     }
 }

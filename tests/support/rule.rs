@@ -4,7 +4,7 @@
 
 use super::packet::ConnectionDirection;
 use super::pattern::{
-    AddressRange, Asked, ConnectionMatch, DevicePattern, Direction, Family, IcmpPattern, MarkBits, Match, Net,
+    AddressRange, Asked, ConnectionMatch, Direction, Family, IcmpPattern, InterfacePattern, MarkBits, Match, Net,
     PolicyMatch, PortRange, RateLimit, TcpFlags,
 };
 use std::net::IpAddr;
@@ -22,7 +22,7 @@ pub enum Target {
     Nflog(u16, String),
     Snat(IpAddr),
     Dnat(IpAddr),
-    /// Its source becomes the address of the device by which it leaves.
+    /// Its source becomes the address of the interface by which it leaves.
     Masquerade,
     TcpMss(Mss),
     /// `MARK --set-xmark`: clears the bits of the mask, then turns those of the value over.
@@ -41,7 +41,7 @@ impl Target {
     }
 }
 
-/// What becomes of the largest segment that a SYN announces.
+/// What happens to the largest segment that a SYN announces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mss {
     /// `--set-mss`: at most this.
@@ -55,8 +55,8 @@ pub enum Mss {
 pub struct ParsedRule {
     pub source: Option<Asked<Net>>,
     pub destination: Option<Asked<Net>>,
-    pub in_device: Option<Asked<DevicePattern>>,
-    pub out_device: Option<Asked<DevicePattern>>,
+    pub in_device: Option<Asked<InterfacePattern>>,
+    pub out_device: Option<Asked<InterfacePattern>>,
     pub protocol: Option<u8>,
     pub matches: Vec<Match>,
     pub target: Option<Target>,
@@ -101,7 +101,7 @@ impl ParsedRule {
         self.matches.iter().filter_map(Match::policy)
     }
 
-    /// Whether a limit stands in its way when it matches often.
+    /// Whether a limit keeps it from matching often.
     pub fn is_limited(&self) -> bool {
         self.matches.iter().any(|one| matches!(one, Match::Limit(_)))
     }
@@ -215,11 +215,11 @@ impl Loaded {
         }
     }
 
-    fn shape(&self, option: &str) -> Option<&'static Shape> {
+    fn option_form(&self, option: &str) -> Option<&'static Shape> {
         self.extension.options.iter().find(|shape| shape.name == option)
     }
 
-    fn give(&mut self, shape: &'static Shape, value: Asked<Vec<String>>) -> Result<(), String> {
+    fn add_value(&mut self, shape: &'static Shape, value: Asked<Vec<String>>) -> Result<(), String> {
         let name = self.extension.name;
         if self.given.iter().any(|(given, _)| *given == shape.name) {
             return Err(format!("{name}: option \"{}\" can only be used once.", shape.name));
@@ -445,7 +445,7 @@ impl Reader {
             ] => self.own(option, value, negated).map(|()| rest),
             [option, rest @ ..] => {
                 let latest = self.matches.iter_mut().rev().chain(&mut self.target);
-                let mut owners = latest.filter_map(|loaded| loaded.shape(option).map(|shape| (loaded, shape)));
+                let mut owners = latest.filter_map(|loaded| loaded.option_form(option).map(|shape| (loaded, shape)));
                 let unknown = || format!("unknown option \"{option}\", or one without its argument");
                 let (loaded, shape) = owners.next().ok_or_else(unknown)?;
                 if rest.len() < shape.values {
@@ -453,7 +453,7 @@ impl Reader {
                 }
                 let (values, rest) = rest.split_at(shape.values);
                 let values = values.iter().map(|value| (*value).to_owned()).collect();
-                loaded.give(shape, asked(values)).map(|()| rest)
+                loaded.add_value(shape, asked(values)).map(|()| rest)
             }
         }
     }
@@ -481,8 +481,8 @@ impl Reader {
         match option {
             "-s" => self.rule.source = Some(net(value, negated)?),
             "-d" => self.rule.destination = Some(net(value, negated)?),
-            "-i" => self.rule.in_device = Some(device(value, negated)?),
-            "-o" => self.rule.out_device = Some(device(value, negated)?),
+            "-i" => self.rule.in_device = Some(interface(value, negated)?),
+            "-o" => self.rule.out_device = Some(interface(value, negated)?),
             "-p" => self.rule.protocol = Some(protocol(value)?),
             "-g" => self.rule.target = Some(Target::Goto(value.to_owned())),
             _ => match TARGETS.iter().find(|target| target.name == value) {
@@ -515,8 +515,8 @@ fn net(text: &str, negated: bool) -> Result<Asked<Net>, String> {
 }
 
 /// `! -i +` matches nothing with nft and everything with legacy.
-fn device(text: &str, negated: bool) -> Result<Asked<DevicePattern>, String> {
-    let pattern = DevicePattern::parse(text)?;
+fn interface(text: &str, negated: bool) -> Result<Asked<InterfacePattern>, String> {
+    let pattern = InterfacePattern::parse(text)?;
     match negated {
         true if text == "+" => Err("! + means this or that".to_owned()),
         true => Ok(Asked::IsNot(pattern)),
@@ -564,8 +564,8 @@ fn comment(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-/// The words of a line. A quoted word may hold blanks, and a backslash in it stands
-/// for the character behind it.
+/// The words of a line. A quoted word may hold blanks, and a backslash in it is
+/// an escape for the character behind it.
 pub(super) fn words(line: &str) -> Result<Vec<String>, String> {
     let mut words = Vec::new();
     let mut rest = line.trim_start_matches([' ', '\t', '\n']);

@@ -1,4 +1,4 @@
-//! The way of a packet through the chains: one table ([`trace`], [`trace_chain`]), or all of them ([`journey`]).
+//! The way of a packet through the chains: one table ([`trace`], [`trace_chain`]), or all of them ([`trace_packet`]).
 
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its part of this module")]
 
@@ -8,7 +8,7 @@ use super::pattern::{Direction, Family};
 use super::rule::{Mss, ParsedRule, Target};
 use std::net::IpAddr;
 
-/// What became of a packet.
+/// What happened to a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     Accept,
@@ -16,7 +16,7 @@ pub enum Verdict {
     Reject,
     /// Its source or its destination is this from now on.
     Translate(Direction, IpAddr),
-    /// Its source is the address of the device from now on.
+    /// Its source is the address of the interface from now on.
     Masquerade,
     /// It came to the end of the built-in chain: the rules leave it to the administrator.
     Policy,
@@ -38,7 +38,7 @@ pub struct Trace {
     pub decided_by: Option<String>,
     /// The prefixes of the lines in the kernel's log; empty for a line without one.
     pub logs: Vec<String>,
-    /// What became of the MSS, in this order.
+    /// What happened to the MSS, in this order.
     pub mss: Vec<Mss>,
 }
 
@@ -80,7 +80,7 @@ pub fn trace(tables: &Emulator, packet: &Packet) -> Trace {
     trace_chain(tables, Kind::Filter, packet.built_in_chain(), packet)
 }
 
-/// Sends the packet through a chain, built-in or not, as it stands in the packet; see [`journey`] for what a hook can not see.
+/// Sends the packet through a chain, built-in or not, as the packet is; see [`trace_packet`] for what a hook can not see.
 pub fn trace_chain(tables: &Emulator, kind: Kind, chain: &str, packet: &Packet) -> Trace {
     whatever_its_mark(packet, |packet| walk(tables.table(kind), chain, packet))
 }
@@ -88,13 +88,13 @@ pub fn trace_chain(tables: &Emulator, kind: Kind, chain: &str, packet: &Packet) 
 /// The same for a packet on which somebody has set every bit of the mark in PREROUTING: it is one way of a packet, or the rules take another's
 /// mark for their own.
 fn whatever_its_mark<T: PartialEq + std::fmt::Debug>(packet: &Packet, follow: impl Fn(&Packet) -> T) -> T {
-    let way = follow(packet);
+    let trace = follow(packet);
     let marked = Packet {
         mark: u32::MAX,
         ..packet.clone()
     };
-    assert_eq!(follow(&marked), way, "with every bit of the mark set: {packet:#?}");
-    way
+    assert_eq!(follow(&marked), trace, "with every bit of the mark set: {packet:#?}");
+    trace
 }
 
 /// The first packet of a connection as it is behind PREROUTING of the nat table: whether it goes to the gateway is decided by the destination
@@ -205,10 +205,10 @@ fn look_at(table: &Table, packet: &mut Packet, here: &(String, usize), trace: &m
     trace.matched.push(text);
     rule.target
         .as_ref()
-        .map_or(Move::NextRule, |target| act(target, packet, trace))
+        .map_or(Move::NextRule, |target| apply_target(target, packet, trace))
 }
 
-fn act(target: &Target, packet: &mut Packet, trace: &mut Trace) -> Move {
+fn apply_target(target: &Target, packet: &mut Packet, trace: &mut Trace) -> Move {
     match target {
         Target::Mark(bits) => {
             packet.mark = bits.set(packet.mark);
@@ -261,8 +261,8 @@ fn matches(rule: &ParsedRule, packet: &Packet) -> bool {
     protocol.is_none_or(|protocol| protocol == packet.protocol && is_seen)
         && source.is_none_or(|net| net.holds(|net| net.contains(packet.source)))
         && destination.is_none_or(|net| net.holds(|net| net.contains(packet.destination)))
-        && in_device.is_none_or(|device| device.holds(|device| device.matches(packet.in_device())))
-        && out_device.is_none_or(|device| device.holds(|device| device.matches(packet.out_device())))
+        && in_device.is_none_or(|interface| interface.holds(|interface| interface.matches(packet.in_device())))
+        && out_device.is_none_or(|interface| interface.holds(|interface| interface.matches(packet.out_device())))
         && rule.matches.iter().all(|one| one.matches(packet))
 }
 
@@ -271,13 +271,13 @@ fn matches(rule: &ParsedRule, packet: &Packet) -> bool {
 pub enum Translation {
     Source(IpAddr),
     Destination(IpAddr),
-    /// The source is the address of the device.
+    /// The source is the address of the interface.
     Masquerade,
 }
 
 /// A table that the packet came to, by which built-in chain, and its way through it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Station {
+pub struct TableTrace {
     pub kind: Kind,
     pub chain: &'static str,
     pub trace: Trace,
@@ -294,21 +294,21 @@ pub struct Decision {
 
 /// The way of a packet through all tables.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Journey {
+pub struct PacketTrace {
     /// Accept, Drop or Reject, or Policy: the filter table left it to the administrator, or another table's policy ended it.
     pub verdict: Verdict,
     /// Whether it got to the end, the policies considered.
     pub passes: bool,
     /// What ended the journey, or else what the filter table did.
     pub decided_by: Decision,
-    pub stations: Vec<Station>,
+    pub hooks: Vec<TableTrace>,
     /// The packet as it was when its journey ended.
     pub packet: Packet,
 }
 
-impl Journey {
+impl PacketTrace {
     fn traces(&self) -> impl Iterator<Item = &Trace> {
-        self.stations.iter().map(|station| &station.trace)
+        self.hooks.iter().map(|hook| &hook.trace)
     }
 
     /// How many rules the packet was held against.
@@ -357,14 +357,14 @@ impl Journey {
 
     /// The way through one table by one built-in chain, if the packet came there.
     pub fn trace_in(&self, kind: Kind, chain: &str) -> Option<&Trace> {
-        let mut stations = self.stations.iter();
-        let station = stations.find(|station| station.kind == kind && station.chain == chain);
-        station.map(|station| &station.trace)
+        let mut hooks = self.hooks.iter();
+        let hook = hooks.find(|hook| hook.kind == kind && hook.chain == chain);
+        hook.map(|hook| &hook.trace)
     }
 }
 
 /// The tables and built-in chains on the way of a packet, in the kernel's order.
-fn way(packet: &Packet) -> &'static [(Kind, &'static str)] {
+fn hook_order(packet: &Packet) -> &'static [(Kind, &'static str)] {
     use Kind::{Filter, Mangle, Nat};
     match packet.built_in_chain() {
         "INPUT" => &[
@@ -392,7 +392,7 @@ fn way(packet: &Packet) -> &'static [(Kind, &'static str)] {
     }
 }
 
-/// The packet as a hook sees it. Before the routing nobody knows by which device it will leave, and the first to see an answer see
+/// The packet as a hook sees it. Before the routing nobody knows by which interface it will leave, and the first to see an answer see
 /// it before the translation back.
 fn seen_by(chain: &str, packet: &Packet) -> Packet {
     let mut seen = packet.clone();
@@ -410,17 +410,17 @@ fn seen_by(chain: &str, packet: &Packet) -> Packet {
 /// The tables of nat see the first packet of a connection only. For the others it is said in the packet what was done to their
 /// connection, and their addresses are those inside the gateway. Where the packet goes is said in it too, whatever nat makes of its
 /// destination. (With nft the kernel looks into nat only when some rule or translation asks for connections.)
-pub fn journey(tables: &Emulator, packet: &Packet) -> Journey {
+pub fn trace_packet(tables: &Emulator, packet: &Packet) -> PacketTrace {
     whatever_its_mark(packet, |marked| {
-        let mut journey = follow(tables, marked);
-        journey.packet.mark = packet.mark;
-        journey
+        let mut packet_trace = follow(tables, marked);
+        packet_trace.packet.mark = packet.mark;
+        packet_trace
     })
 }
 
-fn follow(tables: &Emulator, packet: &Packet) -> Journey {
+fn follow(tables: &Emulator, packet: &Packet) -> PacketTrace {
     let is_first = packet.state == ConnectionState::New && packet.direction == ConnectionDirection::Original;
-    let mut journey = Journey {
+    let mut packet_trace = PacketTrace {
         verdict: Verdict::Policy,
         passes: true,
         decided_by: Decision {
@@ -428,36 +428,38 @@ fn follow(tables: &Emulator, packet: &Packet) -> Journey {
             chain: packet.built_in_chain(),
             rule: None,
         },
-        stations: Vec::new(),
+        hooks: Vec::new(),
         packet: packet.clone(),
     };
-    let hooks = way(packet).iter().filter(|(kind, _)| is_first || *kind != Kind::Nat);
+    let hooks = hook_order(packet)
+        .iter()
+        .filter(|(kind, _)| is_first || *kind != Kind::Nat);
     for (kind, chain) in hooks {
         let table = tables.table(*kind);
-        let trace = walk(table, chain, &seen_by(chain, &journey.packet));
+        let trace = walk(table, chain, &seen_by(chain, &packet_trace.packet));
         let ends = match trace.verdict {
             Verdict::Drop | Verdict::Reject => true,
             Verdict::Policy => table.policy(chain) == "DROP",
             Verdict::Accept | Verdict::Translate(..) | Verdict::Masquerade | Verdict::Return => false,
         };
         if ends || *kind == Kind::Filter {
-            journey.verdict = trace.verdict;
-            journey.decided_by = Decision {
+            packet_trace.verdict = trace.verdict;
+            packet_trace.decided_by = Decision {
                 kind: *kind,
                 chain,
                 rule: trace.decided_by.clone(),
             };
         }
-        journey.packet = translated(&journey.packet, trace.verdict);
-        journey.stations.push(Station {
+        packet_trace.packet = translated(&packet_trace.packet, trace.verdict);
+        packet_trace.hooks.push(TableTrace {
             kind: *kind,
             chain,
             trace,
         });
         if ends {
-            journey.passes = false;
+            packet_trace.passes = false;
             break;
         }
     }
-    journey
+    packet_trace
 }

@@ -18,8 +18,8 @@ impl TunnelKind {
     pub const ALL: [Self; 3] = [Self::Policy, Self::Vti, Self::Xfrmi];
 
     /// The `up` of such a tunnel between two networks, with an interface of its own where it has any.
-    pub fn up(self, name: &str, reqid: u32, near: &str, far: &str) -> Call {
-        let up = libreswan(name, reqid, near, far);
+    pub fn up(self, name: &str, reqid: u32, local: &str, remote: &str) -> Call {
+        let up = libreswan(name, reqid, local, remote);
         match self {
             Self::Policy => up,
             Self::Vti => up.with("VTI_IFACE", format!("vti{reqid}")),

@@ -28,7 +28,7 @@ use super::scratch::scratch;
 
 /// How a restore fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Fate {
+pub enum RestoreFailure {
     /// It refuses, as it does what does not fit what the kernel holds, and changes nothing.
     Refused,
     /// It refuses for a reason that has nothing to do with rules, and changes nothing.
@@ -45,7 +45,7 @@ pub enum Fate {
     KilledAfter,
 }
 
-impl Fate {
+impl RestoreFailure {
     /// How a process ends that is killed.
     pub const KILLED: [Self; 3] = [Self::KilledBefore, Self::KilledHalfway, Self::KilledAfter];
 
@@ -67,28 +67,28 @@ pub struct Chance {
     /// One restore in so many fails.
     pub one_in: usize,
     /// How often each fate was met.
-    pub met: BTreeMap<Fate, usize>,
+    pub met: BTreeMap<RestoreFailure, usize>,
 }
 
 impl Chance {
-    fn draw(&mut self) -> Option<Fate> {
+    fn draw(&mut self) -> Option<RestoreFailure> {
         if self.random.below(self.one_in) != 0 {
             return None;
         }
-        let fate = self.random.pick(&Fate::ALL);
-        *self.met.entry(fate).or_default() += 1;
-        Some(fate)
+        let failure = self.random.pick(&RestoreFailure::ALL);
+        *self.met.entry(failure).or_default() += 1;
+        Some(failure)
     }
 }
 
 /// The emulated tables of a machine.
 #[derive(Debug)]
 pub struct EmulatedTables {
-    books: BTreeMap<Ruleset, Emulator>,
+    emulators: BTreeMap<Ruleset, Emulator>,
     /// What `iptables` is.
     pub default: Backend,
     /// How the next restores fail, one after the other.
-    pub fates: VecDeque<Fate>,
+    pub failures: VecDeque<RestoreFailure>,
     /// What may happen at every restore.
     pub chance: Option<Chance>,
     /// What the last restore was given.
@@ -98,39 +98,44 @@ pub struct EmulatedTables {
 }
 
 impl EmulatedTables {
-    pub fn book(&mut self, family: Family) -> &mut Emulator {
+    pub fn emulator(&mut self, family: Family) -> &mut Emulator {
         let ruleset = Ruleset {
             backend: self.default,
             family,
         };
-        self.books.entry(ruleset).or_default()
+        self.emulators.entry(ruleset).or_default()
     }
 
     pub fn restores(&self) -> usize {
-        self.books.values().map(|book| book.restores).sum()
+        self.emulators.values().map(|emulator| emulator.restores).sum()
     }
 
-    fn fail(&mut self, ruleset: Ruleset, text: &str, fate: Fate) -> TablesError {
-        let book = self.books.entry(ruleset).or_default();
-        book.dies_halfway = matches!(fate, Fate::RefusedHalfway | Fate::KilledHalfway);
-        let restored = match fate {
-            Fate::Refused | Fate::RefusedBySystem | Fate::KilledBefore => Ok(()),
-            Fate::RefusedHalfway | Fate::RefusedAfter | Fate::KilledHalfway | Fate::KilledAfter => book.restore(text),
+    fn fail(&mut self, ruleset: Ruleset, text: &str, failure: RestoreFailure) -> TablesError {
+        let emulator = self.emulators.entry(ruleset).or_default();
+        emulator.dies_halfway = matches!(failure, RestoreFailure::RefusedHalfway | RestoreFailure::KilledHalfway);
+        let restored = match failure {
+            RestoreFailure::Refused | RestoreFailure::RefusedBySystem | RestoreFailure::KilledBefore => Ok(()),
+            RestoreFailure::RefusedHalfway
+            | RestoreFailure::RefusedAfter
+            | RestoreFailure::KilledHalfway
+            | RestoreFailure::KilledAfter => emulator.restore(text),
         };
-        book.dies_halfway = false;
-        let reason = match fate {
-            Fate::RefusedBySystem => RefusalReason::System,
-            Fate::Refused | Fate::RefusedHalfway | Fate::RefusedAfter => RefusalReason::Rules,
-            Fate::KilledBefore => return dead(),
+        emulator.dies_halfway = false;
+        let reason = match failure {
+            RestoreFailure::RefusedBySystem => RefusalReason::System,
+            RestoreFailure::Refused | RestoreFailure::RefusedHalfway | RestoreFailure::RefusedAfter => {
+                RefusalReason::Rules
+            }
+            RestoreFailure::KilledBefore => return dead(),
             // What it would have refused it did not live to commit, and has said so.
-            Fate::KilledHalfway | Fate::KilledAfter => {
+            RestoreFailure::KilledHalfway | RestoreFailure::KilledAfter => {
                 return match restored {
                     Err(stderr) if stderr != "killed" => refused(stderr, RefusalReason::Rules),
                     Ok(()) | Err(_) => dead(),
                 };
             }
         };
-        refused(format!("{fate:?}: emulated"), reason)
+        refused(format!("{failure:?}: emulated"), reason)
     }
 }
 
@@ -145,12 +150,13 @@ impl Tables for EmulatedTables {
     fn restore(&mut self, ruleset: Ruleset, text: &str) -> Result<(), TablesError> {
         assert!(!text.is_empty(), "iptables-restore is started for nothing");
         text.clone_into(&mut self.last_text);
-        let fate = self.fates.pop_front();
-        if let Some(fate) = fate.or_else(|| self.chance.as_mut()?.draw()) {
-            return Err(self.fail(ruleset, text, fate));
+        let failure = self.failures.pop_front();
+        if let Some(failure) = failure.or_else(|| self.chance.as_mut()?.draw()) {
+            return Err(self.fail(ruleset, text, failure));
         }
-        let book = self.books.entry(ruleset).or_default();
-        book.restore(text)
+        let emulator = self.emulators.entry(ruleset).or_default();
+        emulator
+            .restore(text)
             .map_err(|stderr| refused(stderr, RefusalReason::Rules))
     }
 
@@ -159,28 +165,28 @@ impl Tables for EmulatedTables {
     }
 
     fn save(&mut self, ruleset: Ruleset, table: Table) -> Result<String, TablesError> {
-        let book = self.books.entry(ruleset).or_default();
+        let emulator = self.emulators.entry(ruleset).or_default();
         let kind = match table {
             Table::Filter => Kind::Filter,
             Table::Nat => Kind::Nat,
             Table::Mangle => Kind::Mangle,
         };
-        match book.lacks.contains(&kind) {
+        match emulator.lacks.contains(&kind) {
             true => Err(refused(
                 format!("can't initialize iptables table `{table}'"),
                 RefusalReason::Rules,
             )),
-            false => Ok(book.table(kind).save()),
+            false => Ok(emulator.table(kind).save()),
         }
     }
 
     fn save_all(&mut self, ruleset: Ruleset) -> Result<String, TablesError> {
-        let book = self.books.entry(ruleset).or_default();
-        Ok(book.save_all())
+        let emulator = self.emulators.entry(ruleset).or_default();
+        Ok(emulator.save_all())
     }
 
     fn backends(&self, _family: Family) -> BTreeSet<Backend> {
-        let used = self.books.keys().map(|ruleset| ruleset.backend);
+        let used = self.emulators.keys().map(|ruleset| ruleset.backend);
         used.chain([self.default]).collect()
     }
 }
@@ -210,9 +216,9 @@ pub struct World {
     pub interfaces: Vec<XfrmInterface>,
     /// The networks that the gateway is connected to.
     pub connected: Vec<ipnet::IpNet>,
-    /// What a `down` is told of them that asks.
+    /// The answer for a `down` that queries them.
     pub ask_connected: Option<fn() -> Option<Vec<ipnet::IpNet>>>,
-    /// What any call is told of the path to a peer that asks.
+    /// What any call gets for the path to a peer if it queries it.
     pub ask_path_mtu: Option<fn(IpAddr) -> Option<u16>>,
     /// What the calls have said to whoever runs the machine.
     pub notes: Vec<String>,
@@ -228,9 +234,9 @@ pub struct World {
 impl Default for World {
     fn default() -> Self {
         let tables = EmulatedTables {
-            books: BTreeMap::new(),
+            emulators: BTreeMap::new(),
             default: Backend::Nft,
-            fates: VecDeque::new(),
+            failures: VecDeque::new(),
             chance: None,
             last_text: String::new(),
             lacks_family: None,
@@ -273,8 +279,8 @@ impl World {
     }
 
     /// The tables of a family.
-    pub fn book(&mut self, family: Family) -> &mut Emulator {
-        self.tables.book(family)
+    pub fn emulator(&mut self, family: Family) -> &mut Emulator {
+        self.tables.emulator(family)
     }
 
     /// Loads an administrator's rules into a table, which nobody may touch.
@@ -285,7 +291,7 @@ impl World {
             Kind::Mangle => "*mangle\n-A FORWARD -o w0 -j ACCEPT\nCOMMIT\n",
         };
         // A refusal that waits for the next transaction befalls this one too.
-        while self.book(family).restore(text).is_err() {}
+        while self.emulator(family).restore(text).is_err() {}
     }
 
     /// With them in all tables of both families.
@@ -300,12 +306,12 @@ impl World {
 
     /// Every chain of both families. In which order tunnels stand in ours is not looked at.
     pub fn contents(&mut self) -> [Contents; 2] {
-        Family::ALL.map(|family| self.book(family).contents())
+        Family::ALL.map(|family| self.emulator(family).contents())
     }
 
-    /// What becomes of a packet in the filter table.
+    /// The verdict on a packet in the filter table.
     pub fn verdict(&mut self, family: Family, packet: &Packet) -> Verdict {
-        trace(self.book(family), packet).verdict
+        trace(self.emulator(family), packet).verdict
     }
 
     /// One hook call, as the program makes it.
@@ -314,9 +320,9 @@ impl World {
             FirewallAction::Open(_) => self.caller(),
             FirewallAction::Close(_) | FirewallAction::Nothing => self.remover(),
         };
-        let done = self.work_with(context, |session| match firewall_action {
-            FirewallAction::Open(tunnel) => session.open_tunnel(tunnel).map(Some),
-            FirewallAction::Close(tunnel) => session.close_tunnel(tunnel).map(Some),
+        let done = self.work_with(context, |engine| match firewall_action {
+            FirewallAction::Open(tunnel) => engine.open_tunnel(tunnel).map(Some),
+            FirewallAction::Close(tunnel) => engine.close_tunnel(tunnel).map(Some),
             FirewallAction::Nothing => Ok(None),
         });
         match (done, firewall_action) {
@@ -386,55 +392,55 @@ impl World {
 
     /// `pluto-updown start`.
     pub fn start(&mut self) -> Result<StartReport, ApplyError> {
-        self.work(|session| session.start())
+        self.work(|engine| engine.start())
     }
 
     /// The parts in which `pluto-updown start` changes very many tunnels.
     pub fn start_parts(&mut self) -> Vec<Change> {
-        self.work(|session| session.plan_start_parts()).expect("a plan")
+        self.work(|engine| engine.plan_start_parts()).expect("a plan")
     }
 
     /// One of them.
     pub fn start_part(&mut self, part: &Change) -> Result<(), ApplyError> {
-        self.work(|session| session.start_part(part))
+        self.work(|engine| engine.start_part(part))
     }
 
     /// `pluto-updown stop`.
     pub fn stop(&mut self) -> Result<StartReport, ApplyError> {
-        self.work(|session| session.stop())
+        self.work(|engine| engine.stop())
     }
 
     /// `pluto-updown unblock`.
     pub fn unblock(&mut self, blocked: &Blocked) -> Result<StartReport, ApplyError> {
-        self.work(|session| session.unblock(blocked))
+        self.work(|engine| engine.unblock(blocked))
     }
 
     /// `pluto-updown restore`: what was wrong in the tables of this machine.
     pub fn restore(&mut self) -> Result<Vec<Drift>, ApplyError> {
-        let rulesets: Vec<_> = self.tables.books.keys().copied().collect();
-        self.work(|session| {
-            let found: Result<Vec<_>, _> = rulesets.into_iter().map(|ruleset| session.reconcile(ruleset)).collect();
+        let rulesets: Vec<_> = self.tables.emulators.keys().copied().collect();
+        self.work(|engine| {
+            let found: Result<Vec<_>, _> = rulesets.into_iter().map(|ruleset| engine.reconcile(ruleset)).collect();
             Ok(found?.concat())
         })
     }
 
-    /// Every tunnel on record, by its name, and how many times it is up.
+    /// Every recorded tunnel, by its name, and how many times it is up.
     pub fn recorded(&self) -> BTreeMap<String, u32> {
         let store = Store::open_unlocked(&self.folder.path().join("state"), 1);
         let tunnels = self
             .tables
-            .books
+            .emulators
             .keys()
             .flat_map(|ruleset| store.tunnels(*ruleset).expect("a record"));
         tunnels.map(|record| (record.id.to_string(), record.count)).collect()
     }
 
-    /// Every tunnel on record, by its name, and who has it up.
+    /// Every recorded tunnel, by its name, and who has it up.
     pub fn openers(&self) -> BTreeMap<String, Vec<String>> {
         let store = Store::open_unlocked(&self.folder.path().join("state"), 1);
         let records = self
             .tables
-            .books
+            .emulators
             .keys()
             .flat_map(|ruleset| store.tunnels(*ruleset).expect("a record"));
         let openers = |record: &TunnelRecord| record.opener_views().iter().map(|(tunnel, _)| opener(tunnel)).collect();
@@ -457,11 +463,11 @@ impl World {
     ) -> Result<R, ApplyError> {
         let deadline = Instant::now() + Duration::from_secs(10);
         let store = Store::open_locked(&self.folder.path().join("state"), 1, deadline)?;
-        let mut session = Engine::new(&store, &mut self.tables, caller);
-        let kept = session.housekeep();
+        let mut engine = Engine::new(&store, &mut self.tables, caller);
+        let kept = engine.housekeep();
         self.began = kept.is_ok();
-        let result = kept.and_then(|()| work(&mut session));
-        self.notes.extend(session.notes().iter().map(ToString::to_string));
+        let result = kept.and_then(|()| work(&mut engine));
+        self.notes.extend(engine.notes().iter().map(ToString::to_string));
         store.remove_unused()?;
         result
     }
@@ -478,7 +484,7 @@ pub fn settings(file: &str) -> Settings {
     Settings::parse(file).unwrap_or_else(|error| panic!("{file}\n{error}"))
 }
 
-/// Settings by which everything is allowed and the nat table is none of our business.
+/// Settings that allow everything and leave the nat table alone.
 pub fn nat_left_alone() -> Settings {
     Settings {
         tunnel: Policy {
@@ -496,7 +502,7 @@ pub fn strongswan(connection: &str, reqid: u32, my_client: &str, peer_client: &s
         "PLUTO_VERSION=1.1 PLUTO_INTERFACE=eth0 PLUTO_PROTO=esp PLUTO_UNIQUEID=1 PLUTO_ME=192.0.2.1 PLUTO_MY_ID=hub PLUTO_MY_PORT=0 \
          PLUTO_MY_PROTOCOL=0 PLUTO_PEER=192.0.2.2 PLUTO_PEER_ID=spoke PLUTO_PEER_PORT=0 PLUTO_PEER_PROTOCOL=0",
     )
-    .saying(&format!("up-client{suffix}"))
+    .with_verb(&format!("up-client{suffix}"))
     .with("PLUTO_CONNECTION", connection)
     .with("PLUTO_REQID", reqid.to_string())
     .with("PLUTO_MY_CLIENT", my_client)
@@ -510,7 +516,7 @@ pub fn libreswan(connection: &str, reqid: u32, my_client: &str, peer_client: &st
          PLUTO_XFRMI_ROUTE= VTI_IFACE= PLUTO_ME=192.0.2.1 PLUTO_MY_ID=@hub PLUTO_MY_PORT=0 PLUTO_MY_PROTOCOL=0 PLUTO_PEER=192.0.2.2 \
          PLUTO_PEER_ID=@spoke PLUTO_PEER_PORT=0 PLUTO_PEER_PROTOCOL=0 PLUTO_SA_TYPE=ESP SPI_IN=0x1 SPI_OUT=0x2",
     )
-    .saying("up-client")
+    .with_verb("up-client")
     .with("PLUTO_CONNECTION", connection)
     .with("PLUTO_SA_REQID", reqid.to_string())
     .with("PLUTO_MY_CLIENT", my_client)

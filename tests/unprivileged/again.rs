@@ -19,7 +19,7 @@ proptest! {
     }
 }
 
-/// What the test above says, told to fail, with this seed if any.
+/// What the test above says when it is made to fail, with this seed if any.
 fn failure(seed: Option<&str>) -> String {
     let mut command = Command::new(std::env::current_exe().expect("this program"));
     command

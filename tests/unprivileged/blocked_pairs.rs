@@ -22,10 +22,10 @@ const BACKUP: &str = "[[connection]]\nname = \"backup\"\nwhen-down = \"block\"\n
 impl Gateway {
     /// The tunnel of a connection between the same two networks, by either daemon.
     fn link(&self, name: &str, peer: &str, reqid: u32) -> Tunnel {
-        let [near, far] = self.networks();
+        let [local, remote] = self.networks();
         let call = match reqid {
-            0..16384 => strongswan(name, reqid, &near, &far),
-            _ => libreswan(name, reqid, &near, &far),
+            0..16384 => strongswan(name, reqid, &local, &remote),
+            _ => libreswan(name, reqid, &local, &remote),
         };
         call.with("PLUTO_PEER_ID", peer).tunnel()
     }
@@ -43,9 +43,9 @@ impl Gateway {
         self.start().expect("a start");
     }
 
-    /// What becomes of a packet unencrypted from one network to this address in the other.
+    /// The verdict on a packet unencrypted from one network to this address in the other.
     fn unencrypted(&mut self, to: &str) -> Verdict {
-        let [from, to] = ["10.1.0.9", to].map(|address| self.say(address));
+        let [from, to] = ["10.1.0.9", to].map(|address| self.in_family(address));
         let packet = Packet::between(&from, &to).tcp(40000, 80);
         self.verdict(&packet.in_by("lan0").out_by("w0"))
     }
@@ -141,7 +141,7 @@ bypass = [\"10.2.0.0/28\"]
             assert_eq!(gateway.unencrypted("10.2.0.7"), Verdict::Drop, "{order:?}");
             gateway.start_with(OPEN);
             assert_eq!(gateway.unencrypted("10.2.0.7"), Verdict::Drop, "{order:?}");
-            // What the only one that asks lets by.
+            // The `bypass` of the only one that asks.
             gateway.start_with(&OPEN.replacen("block", "leave", 1));
             assert_eq!(gateway.unencrypted("10.2.0.7"), Verdict::Policy, "{order:?}");
             assert_eq!(gateway.unencrypted("10.2.0.99"), Verdict::Drop, "{order:?}");

@@ -7,7 +7,7 @@ use pluto_updown::daemon::{FirewallAction, Tunnel};
 use pluto_updown::net::Family;
 use pluto_updown::netfilter::Backend;
 
-use crate::support::world::{Fate, World, libreswan, strongswan};
+use crate::support::world::{RestoreFailure, World, libreswan, strongswan};
 
 const SETTINGS: &str = "[gateway]\nesp = \"negotiated\"\nplace = \"last\"\n[tunnel]\nallow = \"replies\"\nnat = \"leave\"\n\
                         [[connection]]\nname = \"guest\"\nallow = [\"tcp/22\"]\n";
@@ -26,7 +26,7 @@ fn forget_settings(world: &mut World) {
 }
 
 fn saved(world: &mut World) -> String {
-    world.book(Family::Ipv4).save()
+    world.emulator(Family::Ipv4).save()
 }
 
 #[test]
@@ -115,11 +115,11 @@ fn other() -> Tunnel {
 }
 
 /// A `down` that is refused in this way, restore by restore, and noted.
-fn refused_down(world: &mut World, tunnel: &Tunnel, fates: &[Fate]) {
-    world.tables.fates = fates.iter().copied().collect();
+fn refused_down(world: &mut World, tunnel: &Tunnel, failures: &[RestoreFailure]) {
+    world.tables.failures = failures.iter().copied().collect();
     let refused = world.try_down(tunnel);
     assert!(matches!(refused, Err(ApplyError::Owed(_))), "{refused:?}");
-    assert!(world.tables.fates.is_empty(), "{:?}", world.tables.fates);
+    assert!(world.tables.failures.is_empty(), "{:?}", world.tables.failures);
 }
 
 /// The tunnel is up once, as on a machine where nothing failed, and one `down` removes it.
@@ -136,7 +136,7 @@ fn assert_up_once(mut world: World, tunnel: &Tunnel) {
 fn a_refused_down_is_executed_before_the_up_that_follows() {
     with_each_tunnel(|mut world, tunnel| {
         world.up(tunnel);
-        refused_down(&mut world, tunnel, &[Fate::RefusedBySystem]);
+        refused_down(&mut world, tunnel, &[RestoreFailure::RefusedBySystem]);
         world.up(tunnel);
         assert_up_once(world, tunnel);
     });
@@ -146,8 +146,8 @@ fn a_refused_down_is_executed_before_the_up_that_follows() {
 fn an_up_is_refused_as_long_as_the_down_before_it_cannot_be_executed() {
     with_each_tunnel(|mut world, tunnel| {
         world.up(tunnel);
-        refused_down(&mut world, tunnel, &[Fate::RefusedBySystem]);
-        world.tables.fates = [Fate::RefusedBySystem].into();
+        refused_down(&mut world, tunnel, &[RestoreFailure::RefusedBySystem]);
+        world.tables.failures = [RestoreFailure::RefusedBySystem].into();
         world.try_up(tunnel).expect_err("a down stands before it");
         world.call(&FirewallAction::Nothing).expect("the next call");
         assert!(world.is_forgotten());
@@ -163,9 +163,9 @@ fn a_down_that_is_reported_as_refused_and_is_done_all_the_same_has_gone_well() {
         let other = other();
         world.up(&other);
         world.up(tunnel);
-        world.tables.fates = [Fate::RefusedAfter].into();
+        world.tables.failures = [RestoreFailure::RefusedAfter].into();
         world.down(tunnel);
-        assert!(world.tables.fates.is_empty());
+        assert!(world.tables.failures.is_empty());
         world.up(tunnel);
         world.down(&other);
         assert_up_once(world, tunnel);
@@ -179,10 +179,15 @@ fn a_down_whose_repair_is_refused_too_is_executed_by_the_next_call() {
         world.up(&other);
         world.up(tunnel);
         // The restore, the repair that takes its place, and the one that clears up behind it.
-        world.tables.fates = [Fate::Refused, Fate::Refused, Fate::Refused].into();
+        world.tables.failures = [
+            RestoreFailure::Refused,
+            RestoreFailure::Refused,
+            RestoreFailure::Refused,
+        ]
+        .into();
         let refused = world.try_down(tunnel);
         assert!(matches!(refused, Err(ApplyError::Owed(_))), "{refused:?}");
-        world.tables.fates.clear();
+        world.tables.failures.clear();
         world.up(tunnel);
         world.down(&other);
         assert_up_once(world, tunnel);
@@ -193,8 +198,8 @@ fn a_down_whose_repair_is_refused_too_is_executed_by_the_next_call() {
 fn two_refused_downs_of_one_up_do_not_remove_the_up_that_follows() {
     with_each_tunnel(|mut world, tunnel| {
         world.up(tunnel);
-        refused_down(&mut world, tunnel, &[Fate::RefusedBySystem]);
-        refused_down(&mut world, tunnel, &[Fate::RefusedBySystem]);
+        refused_down(&mut world, tunnel, &[RestoreFailure::RefusedBySystem]);
+        refused_down(&mut world, tunnel, &[RestoreFailure::RefusedBySystem]);
         world.up(tunnel);
         assert_up_once(world, tunnel);
     });

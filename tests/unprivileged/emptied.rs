@@ -24,7 +24,8 @@ const CHAINS: [&str; 12] = [
 
 /// A tunnel between networks that stays, and calls about each kind: in its bucket, in another one, and of two hosts.
 fn stays_and_calls(family: Family) -> [Tunnel; 4] {
-    let up = |name, reqid, near, far| strongswan(name, reqid, &in_family(near, family), &in_family(far, family));
+    let up =
+        |name, reqid, local, remote| strongswan(name, reqid, &in_family(local, family), &in_family(remote, family));
     [
         up("stays", 1, "10.1.0.0/24", "10.2.0.0/24"),
         up("beside", 2, "10.1.0.0/24", "10.2.1.0/24"),
@@ -42,14 +43,14 @@ fn gateway(backend: Backend, up: &[&Tunnel]) -> World {
 
 fn empty(world: &mut World, family: Family, chain: &str) {
     let text = format!("*filter\n-F {chain}\nCOMMIT\n");
-    world.book(family).restore(&text).expect("an emptied chain");
+    world.emulator(family).restore(&text).expect("an emptied chain");
 }
 
 #[test]
 fn the_next_change_refills_a_chain_that_somebody_has_emptied() {
     for (backend, family) in twins() {
         let [stays, calls @ ..] = stays_and_calls(family);
-        let lines = |world: &mut World| world.book(family).sorted_lines();
+        let lines = |world: &mut World| world.emulator(family).sorted_lines();
         for call in &calls {
             let one = lines(&mut gateway(backend, &[&stays]));
             let two = lines(&mut gateway(backend, &[&stays, call]));
@@ -73,8 +74,8 @@ fn a_dispatcher_of_very_many_buckets_is_not_read() {
     for (buckets, reads) in [(3_u32, true), (260, false)] {
         let mut world = World::default();
         for number in 0..buckets {
-            let far = format!("10.{}.{}.0/24", number / 4, number % 4 * 64);
-            world.up(&strongswan("far", number + 1, "10.1.0.0/24", &far).tunnel());
+            let remote = format!("10.{}.{}.0/24", number / 4, number % 4 * 64);
+            world.up(&strongswan("far", number + 1, "10.1.0.0/24", &remote).tunnel());
         }
         let before = world.tables.restores();
         let last = strongswan("last", 9999, "10.1.0.0/24", "10.0.1.0/24");

@@ -5,26 +5,26 @@
 
 use crate::support::emulator::{Emulator, Kind, Mss, ParsedRule};
 use crate::support::packet::{
-    AH, ConnectionState, From, Journey, Packet, To, Trace, Translation, Verdict, after_routing, journey, trace,
-    trace_chain,
+    AH, ConnectionState, From, Packet, PacketTrace, To, Trace, Translation, Verdict, after_routing, trace, trace_chain,
+    trace_packet,
 };
 
 /// A text for `iptables-restore` made of these lines.
-fn text(lines: &str) -> String {
+fn restore_input(lines: &str) -> String {
     format!("*filter\n{}\nCOMMIT\n", lines.trim())
 }
 
 /// A table that took these lines.
 fn table(lines: &str) -> Emulator {
     let mut table = Emulator::new();
-    assert_eq!(table.restore(&text(lines)), Ok(()));
+    assert_eq!(table.restore(&restore_input(lines)), Ok(()));
     table
 }
 
 /// Why the lines are refused by this table, which stays as it was.
 fn refused_by(table: &Emulator, lines: &str) -> String {
     let mut changed = table.clone();
-    let Err(why) = changed.restore(&text(lines)) else {
+    let Err(why) = changed.restore(&restore_input(lines)) else {
         panic!("not refused: {lines}");
     };
     assert_eq!(changed.save(), table.save(), "refused, yet changed: {lines}");
@@ -44,7 +44,7 @@ fn trace_of(lines: &str, packet: &Packet) -> Trace {
     trace(&table(lines), packet)
 }
 
-/// Something in clear from the network to the gateway.
+/// An unencrypted packet from the network to the gateway.
 fn incoming() -> Packet {
     let packet = Packet::between("10.2.0.7", "10.1.0.1").tcp(40000, 443);
     packet.in_by("eth0").for_gateway()
@@ -61,7 +61,7 @@ const TWO_CHAINS: &str = ":A - [0:0]\n:B - [0:0]\n";
 fn an_unused_table_prints_its_built_in_chains() {
     let saved = ":INPUT DROP [0:0]\n:FORWARD ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]";
     let table = Emulator::new().with_policy("INPUT", "DROP");
-    assert_eq!(table.save(), text(saved));
+    assert_eq!(table.save(), restore_input(saved));
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn a_failure_in_the_last_line_leaves_everything_as_it_was() {
 #[test]
 fn redeclaring_a_user_chain_flushes_it() {
     let mut table = table(":A - [0:0]\n-A A -j DROP\n-A INPUT -j A");
-    assert_eq!(table.restore(&text(":A - [0:0]\n-A A -j LOG")), Ok(()));
+    assert_eq!(table.restore(&restore_input(":A - [0:0]\n-A A -j LOG")), Ok(()));
     assert_eq!(table.rules("A"), ["-j LOG"]);
     assert_eq!(table.rules("INPUT"), ["-j A"]);
 }
@@ -91,7 +91,7 @@ fn redeclaring_a_user_chain_flushes_it() {
 #[test]
 fn redeclaring_a_built_in_chain_sets_its_policy_and_keeps_its_rules() {
     let mut table = table("-A INPUT -j DROP");
-    assert_eq!(table.restore(&text(":INPUT DROP [0:0]")), Ok(()));
+    assert_eq!(table.restore(&restore_input(":INPUT DROP [0:0]")), Ok(()));
     assert_eq!(table.rules("INPUT"), ["-j DROP"]);
     assert!(table.save().contains(":INPUT DROP [0:0]"));
 }
@@ -107,7 +107,7 @@ fn a_chain_goes_only_when_it_is_empty_and_nothing_leads_to_it() {
     refused_by(&before, "-X A\n:A - [0:0]");
     let mut after = before;
     let lines = "-D INPUT -g A\n-X A\n-F B\n-X B";
-    assert_eq!(after.restore(&text(lines)), Ok(()));
+    assert_eq!(after.restore(&restore_input(lines)), Ok(()));
     assert_eq!(after.chains(), ["INPUT", "FORWARD", "OUTPUT"]);
 }
 
@@ -121,14 +121,14 @@ fn a_loop_is_refused_at_commit() {
 
 #[test]
 fn nft_goes_fifteen_user_chains_deep() {
-    let way = |chains: usize| {
+    let chains_with = |chains: usize| {
         let name = |number| format!("C{number:02}");
         let declared = (0..chains).map(|number| format!(":{} - [0:0]\n", name(number)));
         let jumps = (1..chains).map(|number| format!("-A {} -j {}\n", name(number - 1), name(number)));
         declared.chain(jumps).collect::<String>() + "-A INPUT -g C00"
     };
-    table(&way(15));
-    assert!(refused(&way(16)).contains("Too many links"));
+    table(&chains_with(15));
+    assert!(refused(&chains_with(16)).contains("Too many links"));
 }
 
 #[test]
@@ -184,7 +184,7 @@ fn checking_and_deleting_go_by_the_text_of_the_rule() {
     refused_by(&before, "-D INPUT -m comment --comment b -j DROP");
     let mut after = before;
     let lines = "-C INPUT   -s 10.0.0.0/8  -j DROP\n-D INPUT -m comment --comment \"a\" -j DROP";
-    assert_eq!(after.restore(&text(lines)), Ok(()));
+    assert_eq!(after.restore(&restore_input(lines)), Ok(()));
     assert_eq!(after.rules("INPUT"), ["-s 10.0.0.0/8 -j DROP"]);
 }
 
@@ -238,7 +238,7 @@ fn a_table_is_of_one_family() {
 fn a_commanded_failure_happens_once() {
     let mut table = Emulator::new();
     table.fail_next("line 1 failed: busy");
-    let lines = text(":A - [0:0]");
+    let lines = restore_input(":A - [0:0]");
     assert_eq!(table.restore(&lines), Err("line 1 failed: busy".to_owned()));
     assert!(!table.has_chain("A"));
     assert_eq!(table.restore(&lines), Ok(()));
@@ -250,7 +250,7 @@ fn flushing_keeps_the_chains_and_wiping_does_not() {
     let mut table = table(":A - [0:0]\n:INPUT DROP [0:0]\n-A A -j DROP\n-A INPUT -j A");
     table.flush();
     assert!(table.rules("A").is_empty() && table.rules("INPUT").is_empty());
-    table.wipe();
+    table.flush_all();
     assert_eq!(table.save(), Emulator::new().with_policy("INPUT", "DROP").save());
 }
 
@@ -334,7 +334,7 @@ fn version_six_matches_as_version_four_does() {
 
 #[test]
 fn a_trailing_plus_matches_all_devices_that_begin_so() {
-    let packet = |device| incoming().in_by(device);
+    let packet = |interface| incoming().in_by(interface);
     assert!(matches("-i vti+", &packet("vti7")) && matches("-i vti+", &packet("vti")));
     assert!(!matches("-i vti+", &packet("vt")) && !matches("-i vti", &packet("vti7")));
 }
@@ -390,7 +390,7 @@ fn each_direction_of_a_policy_match_looks_at_its_own_side() {
     assert!(accepts("--dir in --pol ipsec --reqid 7", &packet));
     assert!(!accepts("--dir out --pol ipsec", &packet));
     packet.to = To::Ipsec {
-        device: "eth0".to_owned(),
+        interface: "eth0".to_owned(),
         reqid: 9,
         protocol: AH,
     };
@@ -404,7 +404,7 @@ fn each_direction_of_a_policy_match_looks_at_its_own_side() {
 fn a_table_that_is_refused_leaves_those_before_it_and_stops_those_behind_it() {
     let good = |table: &str| format!("*{table}\n:A - [0:0]\nCOMMIT\n");
     let bad = |table: &str| format!("*{table}\n:A - [0:0]\n-X B\nCOMMIT\n");
-    let stands = |text: String| {
+    let restored = |text: String| {
         let mut tables = Emulator::new();
         let restored = tables.restore(&text);
         (
@@ -412,12 +412,12 @@ fn a_table_that_is_refused_leaves_those_before_it_and_stops_those_behind_it() {
             Kind::ALL.map(|kind| tables.table(kind).has_chain("A")),
         )
     };
-    assert_eq!(stands(good("filter") + &good("nat")), (true, [true, true, false]));
-    assert_eq!(stands(good("filter") + &bad("nat")), (false, [true, false, false]));
-    assert_eq!(stands(good("nat") + &bad("filter")), (false, [false, true, false]));
-    assert_eq!(stands(bad("nat") + &good("mangle")), (false, [false, false, false]));
-    assert_eq!(stands(good("mangle") + &bad("nat")), (false, [false, false, true]));
-    assert_eq!(stands(good("nat") + &good("nat")), (true, [false, true, false]));
+    assert_eq!(restored(good("filter") + &good("nat")), (true, [true, true, false]));
+    assert_eq!(restored(good("filter") + &bad("nat")), (false, [true, false, false]));
+    assert_eq!(restored(good("nat") + &bad("filter")), (false, [false, true, false]));
+    assert_eq!(restored(bad("nat") + &good("mangle")), (false, [false, false, false]));
+    assert_eq!(restored(good("mangle") + &bad("nat")), (false, [false, false, true]));
+    assert_eq!(restored(good("nat") + &good("nat")), (true, [false, true, false]));
 }
 
 #[test]
@@ -459,7 +459,7 @@ fn tables(lines: &[&str]) -> Emulator {
     tables
 }
 
-/// Something in clear from one network to the other.
+/// An unencrypted packet from one network to the other.
 fn passing() -> Packet {
     let packet = Packet::between("10.2.0.7", "10.1.0.9").tcp(40000, 443).syn();
     packet.in_by("eth0").out_by("eth1")
@@ -517,8 +517,11 @@ fn a_contrary_holds_where_the_condition_does_not() {
     ] {
         assert_eq!(matches(conditions, &incoming()), expected, "{conditions}");
     }
-    let ours = incoming().with_our_source();
-    assert!(matches("-m addrtype --src-type LOCAL", &ours) && !matches("-m addrtype ! --src-type LOCAL", &ours));
+    let local_packet = incoming().with_our_source();
+    assert!(
+        matches("-m addrtype --src-type LOCAL", &local_packet)
+            && !matches("-m addrtype ! --src-type LOCAL", &local_packet)
+    );
     let made_here = incoming().made_here().out_by("eth0");
     let line = "-A OUTPUT -m addrtype --src-type LOCAL -j DROP";
     assert_eq!(trace_of(line, &made_here).verdict, Verdict::Drop);
@@ -575,15 +578,15 @@ fn a_walk_that_begins_in_a_user_chain_says_when_it_gives_the_packet_back() {
     );
 }
 
-fn chains(journey: &Journey) -> Vec<(&'static str, &'static str)> {
-    let stations = journey.stations.iter();
-    stations.map(|station| (station.kind.name(), station.chain)).collect()
+fn chains(trace: &PacketTrace) -> Vec<(&'static str, &'static str)> {
+    let hooks = trace.hooks.iter();
+    hooks.map(|hook| (hook.kind.name(), hook.chain)).collect()
 }
 
 #[test]
 fn a_journey_visits_the_tables_in_the_kernels_order() {
     let untouched = Emulator::new();
-    let stops = |packet: &Packet| chains(&journey(&untouched, packet));
+    let stops = |packet: &Packet| chains(&trace_packet(&untouched, packet));
     let (mangle, nat, filter) = ("mangle", "nat", "filter");
     let [before, last] = ["PREROUTING", "POSTROUTING"];
     assert_eq!(
@@ -629,7 +632,7 @@ fn a_journey_visits_the_tables_in_the_kernels_order() {
 
 #[test]
 fn a_drop_ends_a_journey_and_an_accept_only_its_chain() {
-    let dropped = journey(
+    let dropped = trace_packet(
         &tables(&["mangle: -A FORWARD -j DROP", "filter: -A FORWARD -j ACCEPT"]),
         &passing(),
     );
@@ -639,13 +642,13 @@ fn a_drop_ends_a_journey_and_an_accept_only_its_chain() {
         (Kind::Mangle, "FORWARD")
     );
     assert_eq!(dropped.decided_by.rule.as_deref(), Some("-A FORWARD -j DROP"));
-    assert_eq!(dropped.stations.len(), 3);
+    assert_eq!(dropped.hooks.len(), 3);
     let rules = [
         "mangle: -A FORWARD -j ACCEPT",
         "filter: -A FORWARD -p tcp",
         "filter: -A FORWARD -j ACCEPT",
     ];
-    let passed = journey(&tables(&rules), &passing());
+    let passed = trace_packet(&tables(&rules), &passing());
     assert_eq!(
         (passed.verdict, passed.passes, passed.cost()),
         (Verdict::Accept, true, 3)
@@ -656,11 +659,11 @@ fn a_drop_ends_a_journey_and_an_accept_only_its_chain() {
 #[test]
 fn a_journey_that_is_left_to_a_policy_passes_as_the_policy_says() {
     for (policy, passes) in [("ACCEPT", true), ("DROP", false)] {
-        let left = journey(&Emulator::new().with_policy("FORWARD", policy), &passing());
+        let left = trace_packet(&Emulator::new().with_policy("FORWARD", policy), &passing());
         assert_eq!((left.verdict, left.passes), (Verdict::Policy, passes));
         assert_eq!((left.decided_by.kind, left.decided_by.rule), (Kind::Filter, None));
     }
-    let mangled = journey(
+    let mangled = trace_packet(
         &tables(&["mangle: :PREROUTING DROP [0:0]", "filter: -A FORWARD -j ACCEPT"]),
         &passing(),
     );
@@ -675,14 +678,14 @@ fn a_journey_carries_translations_on() {
         "nat: -A POSTROUTING -o eth1 -j MASQUERADE",
     ];
     let packet = Packet::between("10.2.0.7", "192.0.2.1").in_by("eth0").out_by("eth1");
-    let journey = journey(&tables(&rules), &packet.device_address("10.1.0.1"));
+    let trace = trace_packet(&tables(&rules), &packet.device_address("10.1.0.1"));
     let address = "10.1.0.9".parse().expect("an address");
-    assert_eq!(journey.verdict, Verdict::Accept);
+    assert_eq!(trace.verdict, Verdict::Accept);
     assert_eq!(
-        journey.translations(),
+        trace.translations(),
         [Translation::Destination(address), Translation::Masquerade]
     );
-    assert_eq!(journey.packet.source.to_string(), "10.1.0.1");
+    assert_eq!(trace.packet.source.to_string(), "10.1.0.1");
     assert_eq!(after_routing(&tables(&rules[2..]), &passing()).source, passing().source);
 }
 
@@ -693,11 +696,11 @@ fn a_journey_tells_what_became_of_the_mss() {
     let clamp = format!("mangle: -A POSTROUTING {syn} --clamp-mss-to-pmtu");
     let rules = [set.as_str(), clamp.as_str(), "filter: -A FORWARD -j LOG --log-prefix x"];
     let tables = tables(&rules);
-    let first = journey(&tables, &passing());
+    let first = trace_packet(&tables, &passing());
     assert_eq!(first.mss(), [Mss::Set(1360), Mss::Clamped]);
     assert_eq!((first.logs(), first.verdict), (vec!["x"], Verdict::Policy));
     assert_eq!(first.trace_in(Kind::Mangle, "FORWARD").map(Trace::cost), Some(1));
-    assert!(journey(&tables, &passing().flags("ACK")).mss().is_empty());
+    assert!(trace_packet(&tables, &passing().flags("ACK")).mss().is_empty());
 }
 
 #[test]

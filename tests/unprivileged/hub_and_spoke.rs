@@ -11,12 +11,12 @@ use pluto_updown::netlink::XfrmInterface;
 const WEST: &str = "10.2.0.0/24";
 const EAST: &str = "10.3.0.0/24";
 
-/// Only TCP to port 80 behind the far end.
+/// Only TCP to port 80 behind the remote end.
 fn narrowed(up: Call) -> Call {
     up.for_protocol("6").with("PLUTO_PEER_PORT", "80")
 }
 
-/// What becomes of a packet from the west spoke (reqid 16389) to port 80 in the east one (reqid 16393).
+/// The verdict on a packet from the west spoke (reqid 16389) to port 80 in the east one (reqid 16393).
 fn verdict(kinds: (TunnelKind, TunnelKind), tunnels: &[Tunnel]) -> Verdict {
     let mut world = World::default();
     for tunnel in tunnels {
@@ -68,17 +68,17 @@ fn the_second_tunnel_alone_does_not_let_it_out_of_the_first() {
 #[test]
 fn a_tunnel_that_is_not_up_lets_nothing_in_and_nothing_out() {
     for kinds in pairs() {
-        // Another tunnel of the same kind keeps the chains for devices standing.
+        // Another tunnel of the same kind keeps the chains for interfaces standing.
         let other = |kind: TunnelKind, reqid| kind.up("other", reqid, "10.8.0.0/24", "10.9.0.0/24").tunnel();
         let without_west = [east(kinds.1).tunnel(), other(kinds.0, 16401)];
-        // A device that is none of ours is as good as clear text: what comes by it and goes into a tunnel is the tunnel's to allow.
+        // An interface that is none of ours is as good as unencrypted: what comes by it and goes into a tunnel is the tunnel's to allow.
         let expected = if kinds.0 == TunnelKind::Vti {
             Verdict::Accept
         } else {
             Verdict::Policy
         };
         assert_eq!(verdict(kinds, &without_west), expected, "{kinds:?}");
-        // But one that is named like a tunnel's device and is none of ours may lead into somebody else's tunnel: what comes out of a tunnel
+        // But one that is named like a tunnel's interface and is none of ours may lead into somebody else's tunnel: what comes out of a tunnel
         // of ours does not pass there for that tunnel's sake alone.
         let without_east = [west(kinds.0).tunnel(), other(kinds.1, 16401)];
         assert_eq!(verdict(kinds, &without_east), Verdict::Policy, "{kinds:?}");
@@ -87,7 +87,7 @@ fn a_tunnel_that_is_not_up_lets_nothing_in_and_nothing_out() {
 
 #[test]
 fn both_tunnels_are_asked_under_strongswan_too() {
-    let up = |name, reqid, near, far| strongswan(name, reqid, near, far).tunnel();
+    let up = |name, reqid, local, remote| strongswan(name, reqid, local, remote).tunnel();
     let both = [up("west", 16389, EAST, WEST), up("east", 16393, WEST, EAST)];
     assert_eq!(
         verdict((TunnelKind::Policy, TunnelKind::Policy), &both),
@@ -105,7 +105,7 @@ fn both_tunnels_are_asked_under_strongswan_too() {
 
 #[test]
 fn a_device_named_like_a_tunnels_hides_no_tunnel_from_the_question() {
-    // The administrator calls a VTI device eth7, so that the class of tunnel devices covers eth0 as well.
+    // The administrator calls a VTI interface eth7, so that the class of tunnel interfaces covers eth0 as well.
     let odd = libreswan("odd", 16401, "10.8.0.0/24", "10.9.0.0/24").with("VTI_IFACE", "eth7");
     let tunnels = [
         odd.tunnel(),
@@ -149,15 +149,21 @@ fn strongswans_if_id_is_matched_on_the_interface_that_has_it() {
         ..World::default()
     };
     world.up(&up.tunnel());
-    let book = world.book(Family::Ipv4);
+    let emulator = world.emulator(Family::Ipv4);
     let out = || Packet::between("10.1.0.9", "10.2.0.7").tcp(1, 2).in_by("lan0");
     let back = || Packet::between("10.2.0.7", "10.1.0.9").tcp(2, 1).out_by("lan0");
-    assert_eq!(trace(book, &out().out_by("xfrm8")).verdict, Verdict::Accept);
-    assert_eq!(trace(book, &out().out_by("xfrm7")).verdict, Verdict::Policy);
-    assert_eq!(trace(book, &out().out_by("eth0")).verdict, Verdict::Policy);
-    assert_eq!(trace(book, &back().in_by_ipsec("xfrm7", 1)).verdict, Verdict::Accept);
-    assert_eq!(trace(book, &back().in_by_ipsec("xfrm7", 2)).verdict, Verdict::Policy);
-    assert_eq!(trace(book, &back().in_by("xfrm7")).verdict, Verdict::Policy);
+    assert_eq!(trace(emulator, &out().out_by("xfrm8")).verdict, Verdict::Accept);
+    assert_eq!(trace(emulator, &out().out_by("xfrm7")).verdict, Verdict::Policy);
+    assert_eq!(trace(emulator, &out().out_by("eth0")).verdict, Verdict::Policy);
+    assert_eq!(
+        trace(emulator, &back().in_by_ipsec("xfrm7", 1)).verdict,
+        Verdict::Accept
+    );
+    assert_eq!(
+        trace(emulator, &back().in_by_ipsec("xfrm7", 2)).verdict,
+        Verdict::Policy
+    );
+    assert_eq!(trace(emulator, &back().in_by("xfrm7")).verdict, Verdict::Policy);
     world.down(&up.tunnel());
     assert!(world.is_forgotten());
 }

@@ -5,7 +5,7 @@ use pluto_updown::net::Family;
 use pluto_updown::netfilter::Backend;
 
 use crate::support::packet::{Packet, Verdict};
-use crate::support::world::{Fate, World, strongswan};
+use crate::support::world::{RestoreFailure, World, strongswan};
 
 /// So many that some parts are full.
 const TUNNELS: usize = 270;
@@ -45,9 +45,9 @@ fn one_of_many(number: usize) -> Tunnel {
         0 => format!("gains-{number}"),
         _ => format!("loses-{number}"),
     };
-    let far = format!("10.{}.{}.0/24", 100 + number / 64, number % 64);
+    let remote = format!("10.{}.{}.0/24", 100 + number / 64, number % 64);
     let reqid = u32::try_from(number).expect("a small number") + 1;
-    strongswan(&name, reqid, "10.1.0.0/24", &far).tunnel()
+    strongswan(&name, reqid, "10.1.0.0/24", &remote).tunnel()
 }
 
 fn ends() -> [Tunnel; 3] {
@@ -83,10 +83,10 @@ fn from_west_to_east() -> Packet {
     packet.in_by_ipsec("eth0", 9001).out_by_ipsec("eth0", 9002)
 }
 
-/// A packet of one of many to an interface by which only IPsec is spoken.
+/// A packet of one of many to an interface on which only IPsec is allowed.
 fn from_one_of_many(number: usize) -> Packet {
-    let far = format!("10.{}.{}.7", 100 + number / 64, number % 64);
-    let packet = Packet::between(&far, "10.1.0.7").udp(40000, 80);
+    let remote = format!("10.{}.{}.7", 100 + number / 64, number % 64);
+    let packet = Packet::between(&remote, "10.1.0.7").udp(40000, 80);
     let reqid = u32::try_from(number).expect("a small number") + 1;
     packet.in_by_ipsec("eth0", reqid).out_by("eth1")
 }
@@ -136,26 +136,26 @@ fn between_the_parts_nothing_passes_that_passes_neither_before_nor_after() {
         );
     }
     assert_eq!(
-        world.book(Family::Ipv4).sorted_lines(),
-        self::world(AFTER).book(Family::Ipv4).sorted_lines()
+        world.emulator(Family::Ipv4).sorted_lines(),
+        self::world(AFTER).emulator(Family::Ipv4).sorted_lines()
     );
 }
 
 #[test]
 fn a_start_that_dies_between_or_in_parts_is_completed_by_one_more() {
-    for death in [Fate::KilledBefore, Fate::KilledAfter] {
+    for death in [RestoreFailure::KilledBefore, RestoreFailure::KilledAfter] {
         let mut world = changed(AFTER);
         let parts = world.start_parts();
         world.start_part(&parts[0]).expect("a part");
-        world.tables.fates = [death].into();
+        world.tables.failures = [death].into();
         assert!(world.start_part(&parts[1]).is_err());
         for part in world.start_parts() {
             world.start_part(&part).expect("a part");
         }
         assert_as_set(&mut world);
         assert_eq!(
-            world.book(Family::Ipv4).sorted_lines(),
-            self::world(AFTER).book(Family::Ipv4).sorted_lines(),
+            world.emulator(Family::Ipv4).sorted_lines(),
+            self::world(AFTER).emulator(Family::Ipv4).sorted_lines(),
             "{death:?}"
         );
     }
@@ -169,8 +169,8 @@ fn a_part_takes_what_calls_in_between_have_made_of_its_tunnels() {
     world.down(&one_of_many(1));
     world.up(&one_of_many(TUNNELS + 1));
     world.set_file(&format!("{AFTER}[[connection]]\nname = \"shut\"\nallow = \"none\"\n"));
-    let far = "10.100.2.0/24";
-    world.up(&strongswan("shut", 3, "10.1.0.0/24", far).tunnel());
+    let remote = "10.100.2.0/24";
+    world.up(&strongswan("shut", 3, "10.1.0.0/24", remote).tunnel());
     for part in &parts {
         world.start_part(part).expect("a part");
         assert!(!passes(&mut world, &from_one_of_many(2)), "its twin is allowed nothing");

@@ -37,17 +37,17 @@ fn what_a_kernel_lacks_leaves_a_tunnel_closed_and_no_rule_behind() {
                     let mut world = World::with_file(&format!("tunnel.allow = {allow}\n")).on(backend);
                     let what = format!("{backend} {words} {allow} {}", tunnel.connection);
                     let family = tunnel.family();
-                    let before = world.book(family).save_all();
-                    world.book(family).refuse(Kind::Filter, words);
+                    let before = world.emulator(family).save_all();
+                    world.emulator(family).refuse(Kind::Filter, words);
                     let refused = world.try_up(&tunnel);
                     let Err(ApplyError::Tables(TablesError::Refused { .. })) = refused else {
                         panic!("{what}: {refused:?}")
                     };
-                    assert_eq!(world.book(family).save_all(), before, "{what}");
+                    assert_eq!(world.emulator(family).save_all(), before, "{what}");
                     assert!(world.is_forgotten(), "{what}");
                     assert_eq!(world.down(&tunnel), TunnelOutcome::NothingThere, "{what}");
                     // The module is loaded, and the daemon tries again.
-                    world.book(family).relent();
+                    world.emulator(family).accept_again();
                     assert_eq!(world.up(&tunnel), TunnelOutcome::Opened, "{what}");
                 }
             }
@@ -60,16 +60,18 @@ fn a_start_without_the_target_mark_installs_nothing() {
     for backend in [Backend::Nft, Backend::Legacy] {
         let mut world = World::with_file("gateway.ike = \"known\"\ngateway.peers = [\"192.0.2.2\"]\n").on(backend);
         for family in Family::ALL {
-            world.book(family).refuse(Kind::Filter, "-j MARK");
+            world.emulator(family).refuse(Kind::Filter, "-j MARK");
         }
-        let before = world.book(Family::Ipv4).save_all();
+        let before = world.emulator(Family::Ipv4).save_all();
         let started = world.start();
         assert!(
             matches!(started, Err(ApplyError::Tables(TablesError::Refused { .. }))),
             "{started:?}"
         );
-        assert_eq!(world.book(Family::Ipv4).save_all(), before, "{backend}");
-        Family::ALL.into_iter().for_each(|family| world.book(family).relent());
+        assert_eq!(world.emulator(Family::Ipv4).save_all(), before, "{backend}");
+        Family::ALL
+            .into_iter()
+            .for_each(|family| world.emulator(family).accept_again());
         assert!(!world.start().expect("a start").changed.is_empty(), "{backend}");
     }
 }

@@ -1,5 +1,6 @@
 //! The names of types: none stands for two things, and none hides a type of the standard library.
-//! The names of functions: each can be searched for.
+//! The names of functions: each can be searched for. The names of variables: none is a private word
+//! for something that has a type with the field's name.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -49,11 +50,129 @@ const STANDARD: [&str; 40] = [
     "Write",
 ];
 
-/// Words that are found everywhere, so that a function with such a name is not.
-const UNSEARCHABLE: [&str; 18] = [
-    "at", "duty", "find", "look", "mend", "of", "ours", "piece", "put", "read", "say", "shown", "tell", "text", "told",
-    "what", "who", "write",
+/// Words that are found everywhere, so that a function with such a name is not; and private words.
+const UNSEARCHABLE: [&str; 36] = [
+    "at",
+    "book",
+    "duty",
+    "fate",
+    "find",
+    "journey",
+    "leg",
+    "look",
+    "mend",
+    "mended",
+    "of",
+    "orderly",
+    "ours",
+    "piece",
+    "put",
+    "read",
+    "say",
+    "shown",
+    "spelt",
+    "spoil",
+    "standing",
+    "stands",
+    "station",
+    "tell",
+    "text",
+    "theirs",
+    "timeless",
+    "told",
+    "traveller",
+    "vague",
+    "way",
+    "ways",
+    "what",
+    "who",
+    "whose",
+    "write",
 ];
+
+/// Private names of variables, and those that the field has.
+const PRIVATE_VARIABLES: [(&str, &str); 24] = [
+    ("anew", "what is done"),
+    ("book", "ruleset_view, emulator"),
+    ("books", "ruleset_views, emulators"),
+    ("device", "interface"),
+    ("devices", "interfaces"),
+    ("entrance", "base_chain"),
+    ("far", "remote"),
+    ("fate", "outcome"),
+    ("fates", "outcomes"),
+    ("ground", "command"),
+    ("journey", "trace"),
+    ("lane", "class"),
+    ("leg", "endpoint"),
+    ("mended", "repaired"),
+    ("near", "local"),
+    ("scene", "record_view"),
+    ("session", "engine"),
+    ("standing", "installed"),
+    ("station", "hook"),
+    ("stood", "what it holds"),
+    ("theirs", "what it holds"),
+    ("told", "what it holds"),
+    ("traveller", "state"),
+    ("works", "changes"),
+];
+
+/// Every Rust file of the program and of its tests, except this one, which has private names as samples.
+fn checked_sources() -> impl Iterator<Item = PathBuf> {
+    let roots = ["src", "tests"].map(|root| Path::new(env!("CARGO_MANIFEST_DIR")).join(root));
+    let files = roots.into_iter().flat_map(|root| sources(&root));
+    files.filter(|path| !path.ends_with(file!()))
+}
+
+/// The names of variables that a line declares: by `let`, and as parameters with a type.
+fn declared_variables(line: &str) -> Vec<&str> {
+    if line.trim_start().starts_with("//") {
+        return Vec::new();
+    }
+    let is_name = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
+    let by_let = line.split("let ").skip(1);
+    let by_let = by_let.map(|rest| rest.trim_start_matches("mut ").split(|letter| !is_name(letter)).next());
+    let parameters = line.match_indices(": ").filter_map(|(end, _)| {
+        let before = &line[..end];
+        let start = before.rfind(|letter| !is_name(letter)).map_or(0, |index| index + 1);
+        let is_parameter = before[..start].ends_with(['(', '|']) || before[..start].ends_with(", ");
+        let is_typed = line[end + 2..].starts_with(|letter: char| letter == '&' || letter.is_ascii_uppercase());
+        (is_parameter && is_typed).then(|| &before[start..])
+    });
+    by_let.flatten().chain(parameters).collect()
+}
+
+#[test]
+fn no_variable_has_a_private_name() {
+    let mut found = Vec::new();
+    for path in checked_sources() {
+        for (number, line) in (1..).zip(fs::read_to_string(&path).unwrap().lines()) {
+            for name in declared_variables(line) {
+                let private = PRIVATE_VARIABLES.iter().find(|(private, _)| *private == name);
+                found.extend(
+                    private.map(|(_, better)| format!("{}:{number}: {name}, better: {better}", path.display())),
+                );
+            }
+        }
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+fn the_variables_that_a_line_declares() {
+    assert_eq!(declared_variables("        let mut fate = outcomes(&book);"), ["fate"]);
+    assert_eq!(
+        declared_variables("fn text(scene: &RecordView, number: u8, way: Way) {"),
+        ["scene", "way"]
+    );
+    assert_eq!(
+        declared_variables("    let each = |told: &str| told.len();"),
+        ["each", "told"]
+    );
+    assert_eq!(declared_variables("    // let fate = 1;"), <[&str; 0]>::default());
+    assert_eq!(declared_variables("    near: Network,"), <[&str; 0]>::default());
+}
 
 /// The name of the function that a line declares.
 fn declared_function(line: &str) -> Option<&str> {
@@ -68,7 +187,7 @@ fn declared_function(line: &str) -> Option<&str> {
 #[test]
 fn no_function_has_a_name_that_cannot_be_searched_for() {
     let mut found = Vec::new();
-    for path in sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src")) {
+    for path in checked_sources() {
         for (number, line) in (1..).zip(fs::read_to_string(&path).unwrap().lines()) {
             let name = declared_function(line).filter(|name| UNSEARCHABLE.contains(name));
             found.extend(name.map(|name| format!("{}:{number}: {name}", path.display())));

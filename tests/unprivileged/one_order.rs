@@ -1,4 +1,4 @@
-//! Tunnels whose selectors overlap, on one interface: whichever came up last, the same chains stand in the same order, and what is restricted
+//! Tunnels whose selectors overlap, on one interface: whichever came up last, the same chains have the same order, and what is restricted
 //! stays restricted.
 
 use pluto_updown::daemon::Tunnel;
@@ -29,7 +29,7 @@ name = \"hidden\"
 nat = \"10.1.0.1\"
 ";
 
-/// Names, near and far networks.
+/// Names, near and remote network.
 const TUNNELS: [[&str; 3]; 6] = [
     ["site", "10.1.0.0/24", "10.9.0.0/24"],
     ["road", "10.1.0.0/24", "10.9.0.7/32"],
@@ -41,8 +41,8 @@ const TUNNELS: [[&str; 3]; 6] = [
 
 /// These by one interface, in a family.
 fn by_one_interface(family: Family) -> [Tunnel; 6] {
-    TUNNELS.map(|[name, near, far]| {
-        libreswan(name, 16389, &in_family(near, family), &in_family(far, family))
+    TUNNELS.map(|[name, local, remote]| {
+        libreswan(name, 16389, &in_family(local, family), &in_family(remote, family))
             .with("PLUTO_CLIENT_FAMILY", family.to_string())
             .with("PLUTO_VIRT_INTERFACE", "ipsec1")
             .with("PLUTO_XFRMI_ROUTE", "yes")
@@ -60,7 +60,7 @@ fn permutations(count: usize) -> Vec<Vec<usize>> {
     }
 }
 
-/// What becomes of a new TCP connection that a peer begins.
+/// The verdict on a new TCP connection that a peer begins.
 fn verdict(world: &mut World, family: Family, peer: u8, port: u16) -> Verdict {
     let [from, to] = [&*format!("10.9.0.{peer}"), "10.1.0.200"].map(|address| in_family(address, family));
     let packet = Packet::between(&from, &to)
@@ -95,27 +95,27 @@ fn whichever_came_up_last_the_same_rules_stand_in_the_same_order() {
             for index in &order {
                 world.up(&tunnels[*index]);
             }
-            let mut stands = |world: &mut World, what: &str| {
+            let mut expect_same = |world: &mut World, what: &str| {
                 let what = format!("{family}, {order:?}, {what}");
-                let standing = world.book(family).ordered();
-                assert_eq!(*wanted.get_or_insert_with(|| standing.clone()), standing, "{what}");
+                let installed = world.emulator(family).ordered();
+                assert_eq!(*wanted.get_or_insert_with(|| installed.clone()), installed, "{what}");
                 assert_verdicts(world, family, &what);
             };
-            stands(&mut world, "ups");
+            expect_same(&mut world, "ups");
             assert_eq!(world.restore().expect("a restore"), [], "{order:?}");
             world.start().expect("a start");
-            stands(&mut world, "start");
+            expect_same(&mut world, "start");
             for _ in 0..2 {
                 let first = &tunnels[order[0]];
                 world.down(first);
                 world.up(first);
-                stands(&mut world, "down and up");
+                expect_same(&mut world, "down and up");
             }
-            let book = world.book(family);
-            book.wipe();
-            book.table_mut(Kind::Nat).wipe();
+            let emulator = world.emulator(family);
+            emulator.flush_all();
+            emulator.table_mut(Kind::Nat).flush_all();
             world.restore().expect("a restore");
-            stands(&mut world, "flush and restore");
+            expect_same(&mut world, "flush and restore");
         }
     }
 }
@@ -126,13 +126,13 @@ fn every_rule_that_goes_missing_comes_back_to_its_place() {
     for tunnel in by_one_interface(Family::Ipv4) {
         world.up(&tunnel);
     }
-    let whole = world.book(Family::Ipv4).ordered();
-    let rules = world.book(Family::Ipv4).table(Kind::Filter).save();
+    let whole = world.emulator(Family::Ipv4).ordered();
+    let rules = world.emulator(Family::Ipv4).table(Kind::Filter).save();
     for rule in rules.lines().filter_map(|line| line.strip_prefix("-A PLUTO-")) {
         let text = format!("*filter\n-D PLUTO-{rule}\nCOMMIT\n");
-        world.book(Family::Ipv4).restore(&text).expect("a rule deleted");
+        world.emulator(Family::Ipv4).restore(&text).expect("a rule deleted");
         assert_ne!(world.restore().expect("a restore"), [], "{rule}");
-        assert_eq!(world.book(Family::Ipv4).ordered(), whole, "{rule}");
+        assert_eq!(world.emulator(Family::Ipv4).ordered(), whole, "{rule}");
     }
 }
 
@@ -156,7 +156,7 @@ fn what_allows_nothing_comes_before_all_that_it_covers() {
 
 /// Tunnels of every kind, some with blocked pairs, some restricted: by policy, by interfaces, narrowed, translated.
 fn mixed() -> Vec<Tunnel> {
-    let plain = |name: &str, reqid, far| libreswan(name, reqid, "10.1.0.0/24", far);
+    let plain = |name: &str, reqid, remote| libreswan(name, reqid, "10.1.0.0/24", remote);
     let calls = [
         plain("a", 16389, "10.9.0.0/24"),
         plain("shut-b", 16393, "10.9.0.0/24").for_protocol("6"),

@@ -10,7 +10,7 @@ use pluto_updown::netlink::XfrmInterface;
 
 use crate::support::gateway::{Gateway, gateways};
 use crate::support::packet::{Packet, Verdict};
-use crate::support::world::{Fate, World, strongswan};
+use crate::support::world::{RestoreFailure, World, strongswan};
 
 const GUEST_AND_STAFF: &str = "
 [tunnel]
@@ -30,16 +30,16 @@ allow = [\"tcp/22\"]
 impl Gateway {
     /// What charon says of a child `net` that a peer has up by an association with this number.
     fn net(&self, peer: &str, number: u32) -> Tunnel {
-        let [near, far] = self.networks();
-        strongswan("net", 1, &near, &far).of_peer(peer, number).tunnel()
+        let [local, remote] = self.networks();
+        strongswan("net", 1, &local, &remote).of_peer(peer, number).tunnel()
     }
 
     /// The same of a peer at this address that compresses, or not, with a child to everywhere.
     fn everywhere(&self, peer: &str, number: u32, compresses: bool) -> Tunnel {
-        let [near, _] = self.networks();
-        let call = strongswan("net", 1, &near, &self.say("0.0.0.0/0"))
-            .with("PLUTO_ME", self.say("192.0.2.1"))
-            .with("PLUTO_PEER", self.say(peer))
+        let [local, _] = self.networks();
+        let call = strongswan("net", 1, &local, &self.in_family("0.0.0.0/0"))
+            .with("PLUTO_ME", self.in_family("192.0.2.1"))
+            .with("PLUTO_PEER", self.in_family(peer))
             .of_peer(peer, number);
         match compresses {
             true => call.with("PLUTO_IPCOMP", "1").tunnel(),
@@ -47,9 +47,9 @@ impl Gateway {
         }
     }
 
-    /// What becomes of IP in IP out of the tunnel from a peer, which was not worth compressing.
+    /// The verdict on IP in IP out of the tunnel from a peer, which was not worth compressing.
     fn uncompressed_verdict(&mut self, peer: &str) -> Verdict {
-        let [from, to] = [peer, "192.0.2.1"].map(|address| self.say(address));
+        let [from, to] = [peer, "192.0.2.1"].map(|address| self.in_family(address));
         let protocol = match self.family {
             Family::Ipv4 => 4,
             Family::Ipv6 => 41,
@@ -60,14 +60,14 @@ impl Gateway {
 
     /// The same of a road warrior without a virtual address.
     fn road(&self, peer: &str, number: u32, reqid: u32, host: u8) -> Tunnel {
-        let [address, network] = ["", "/32"].map(|end| self.say(&format!("203.0.113.{host}{end}")));
+        let [address, network] = ["", "/32"].map(|end| self.in_family(&format!("203.0.113.{host}{end}")));
         let call = strongswan("road", reqid, &self.networks()[0], &network);
         call.of_peer(peer, number).with("PLUTO_PEER", address).tunnel()
     }
 
-    /// What becomes of a new connection out of a tunnel to this port behind us.
+    /// The verdict on a new connection out of a tunnel to this port behind us.
     fn verdict_from(&mut self, reqid: u32, from: &str, port: u16) -> Verdict {
-        let [from, to] = [from, "10.1.0.9"].map(|address| self.say(address));
+        let [from, to] = [from, "10.1.0.9"].map(|address| self.in_family(address));
         let packet = Packet::between(&from, &to).tcp(40000, port);
         self.verdict(&packet.in_by_ipsec("eth0", reqid).out_by("lan0"))
     }
@@ -82,7 +82,7 @@ impl Gateway {
 
     fn assert_nothing_is_left(&mut self) {
         assert!(self.is_forgotten());
-        let filter = self.book().save();
+        let filter = self.emulator().save();
         assert!(!filter.contains("PLUTO"), "{filter}");
     }
 }
@@ -231,10 +231,10 @@ fn a_down_whose_up_is_not_recorded_closes_nothing() {
     for mut gateway in gateways(GUEST_AND_STAFF) {
         let anna = gateway.net("anna@staff", 1);
         gateway.up(&anna);
-        let before = gateway.book().save();
+        let before = gateway.emulator().save();
         let other_reqid = |opener: &Tunnel| {
-            let [near, far] = gateway.networks();
-            let call = strongswan("net", 2, &near, &far);
+            let [local, remote] = gateway.networks();
+            let call = strongswan("net", 2, &local, &remote);
             Tunnel {
                 remote_id: opener.remote_id.clone(),
                 unique_id: opener.unique_id,
@@ -250,7 +250,7 @@ fn a_down_whose_up_is_not_recorded_closes_nothing() {
         ];
         for stranger in strangers {
             assert_eq!(gateway.down(&stranger), TunnelOutcome::NothingThere, "{stranger:?}");
-            assert_eq!(gateway.book().save(), before);
+            assert_eq!(gateway.emulator().save(), before);
         }
         assert_eq!(gateway.down(&anna), TunnelOutcome::Closed);
         gateway.assert_nothing_is_left();
@@ -262,10 +262,10 @@ fn a_tunnel_that_got_another_reqid_when_its_peer_moved_is_known_by_the_associati
     for mut gateway in gateways("") {
         let anna = gateway.net("anna@staff", 1);
         gateway.up(&anna);
-        let [near, far] = gateway.networks();
+        let [local, remote] = gateway.networks();
         // It has a selector beside this one that is the peer's own address.
-        let call = strongswan("net", 2, &near, &far)
-            .saying("down-client")
+        let call = strongswan("net", 2, &local, &remote)
+            .with_verb("down-client")
             .with("PLUTO_PEER", "198.51.100.77");
         assert_eq!(
             gateway.down(&call.clone().with("PLUTO_UNIQUEID", "7").tunnel()),
@@ -362,7 +362,7 @@ fn the_esp_of_each_peer_is_let_in_as_long_as_it_has_the_tunnel_up() {
         });
         gateway.up_all(&openers);
         let open = |gateway: &mut Gateway| {
-            let lines = Family::ALL.map(|family| gateway.world.book(family).save());
+            let lines = Family::ALL.map(|family| gateway.world.emulator(family).save());
             let is_open = |host: &str| lines.iter().any(|lines| lines.contains(&format!("-s {host}/")));
             hosts.map(is_open)
         };
@@ -387,11 +387,11 @@ fn a_gateway_is_reached_only_if_all_openers_asked_for_it() {
         };
         let [anna, eve] = [asked(gateway.net("anna", 1)), gateway.net("eve", 2)];
         gateway.up(&anna);
-        let reached = gateway.book().save();
+        let reached = gateway.emulator().save();
         gateway.up(&eve);
-        assert_ne!(gateway.book().save(), reached);
+        assert_ne!(gateway.emulator().save(), reached);
         gateway.down(&eve);
-        assert_eq!(gateway.book().save(), reached);
+        assert_eq!(gateway.emulator().save(), reached);
     }
 }
 
@@ -446,8 +446,9 @@ fn whoever_runs_the_machine_is_told_once_where_openers_conflict() {
         ),
     ] {
         for mut gateway in gateways(&format!("[[connection]]\npeer-id = \"anna\"\n{keys}\n")) {
-            let book = gateway.book();
-            book.restore("*filter\n:vpn-in - [0:0]\nCOMMIT\n")
+            let emulator = gateway.emulator();
+            emulator
+                .restore("*filter\n:vpn-in - [0:0]\nCOMMIT\n")
                 .expect("a chain of the administrator's");
             for (number, peer) in (1..).zip(["anna", "eve", "eve", "anna"]) {
                 let opener = gateway.net(peer, number);
@@ -459,7 +460,7 @@ fn whoever_runs_the_machine_is_told_once_where_openers_conflict() {
 }
 
 /// Takes from the records what an older version did not write.
-fn age(gateway: &Gateway) {
+fn make_records_older(gateway: &Gateway) {
     let state = gateway.folder.path().join("state");
     let mut folders = vec![state];
     while let Some(folder) = folders.pop() {
@@ -483,7 +484,7 @@ fn the_ups_that_an_older_version_counted_are_closed_by_as_many_downs() {
         let [guest, anna] = [gateway.net("guest", 1), gateway.net("anna@staff", 2)];
         gateway.up(&guest);
         gateway.up(&anna);
-        age(&gateway);
+        make_records_older(&gateway);
         let eve = gateway.net("eve@web", 3);
         assert_eq!(gateway.up(&eve), TunnelOutcome::AlreadyOpen(3));
         assert_eq!(gateway.net_verdict(80), Verdict::Drop);
@@ -492,7 +493,7 @@ fn the_ups_that_an_older_version_counted_are_closed_by_as_many_downs() {
         assert_eq!(gateway.down(&anna), TunnelOutcome::Closed);
         gateway.assert_nothing_is_left();
         gateway.up(&guest);
-        age(&gateway);
+        make_records_older(&gateway);
         assert_eq!(gateway.down(&anna), TunnelOutcome::Closed);
         gateway.assert_nothing_is_left();
     }
@@ -503,7 +504,7 @@ fn an_up_that_is_refused_leaves_the_openers_as_they_were() {
     for mut gateway in gateways(GUEST_AND_STAFF) {
         let [guest, anna] = [gateway.net("guest", 1), gateway.net("anna@staff", 2)];
         gateway.up(&anna);
-        gateway.tables.fates = [Fate::RefusedBySystem].into();
+        gateway.tables.failures = [RestoreFailure::RefusedBySystem].into();
         assert!(gateway.try_up(&guest).is_err());
         assert_eq!(gateway.down(&guest), TunnelOutcome::NothingThere);
         assert_eq!(gateway.net_verdict(80), Verdict::Accept);
@@ -536,7 +537,7 @@ allow = \"none\"
         }];
         gateway.connected = lan().expect("networks");
         gateway.ask_connected = Some(lan);
-        let inside = gateway.say("10.1.0.1");
+        let inside = gateway.in_family("10.1.0.1");
         for if_id in [None, Some(7)] {
             let of = |peer: &str, number| Tunnel {
                 if_id_out: if_id,
@@ -545,14 +546,14 @@ allow = \"none\"
             };
             let [anna, guest] = [of("anna", 1), of("guest", 2)];
             gateway.up(&anna);
-            let alone = gateway.book().save_all();
+            let alone = gateway.emulator().save_all();
             for ups in [[&guest, &anna], [&anna, &guest]] {
                 gateway.down(&anna);
                 gateway.up(ups[0]);
                 gateway.up(ups[1]);
-                assert_ne!(gateway.book().save_all(), alone);
+                assert_ne!(gateway.emulator().save_all(), alone);
                 assert_eq!(gateway.down(&guest), TunnelOutcome::StillNeeded(1));
-                assert_eq!(gateway.book().save_all(), alone, "{if_id:?}");
+                assert_eq!(gateway.emulator().save_all(), alone, "{if_id:?}");
             }
             gateway.down(&anna);
             gateway.assert_nothing_is_left();
@@ -578,11 +579,11 @@ allow = \"none\"
         gateway.ask_path_mtu = Some(mtu);
         let [anna, guest] = [gateway.net("anna", 1), gateway.net("guest", 2)];
         gateway.up(&anna);
-        let alone = gateway.book().save_all();
+        let alone = gateway.emulator().save_all();
         gateway.up(&guest);
-        assert_ne!(gateway.book().save_all(), alone);
+        assert_ne!(gateway.emulator().save_all(), alone);
         gateway.down(&guest);
-        assert_eq!(gateway.book().save_all(), alone);
+        assert_eq!(gateway.emulator().save_all(), alone);
     }
 }
 

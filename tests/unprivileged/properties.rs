@@ -192,8 +192,8 @@ proptest! {
         let up = transition(&RulesetChange { added: vec![rules_of.clone()], ..RulesetChange::unchanged(site) });
         let down = transition(&RulesetChange { removed: vec![rules_of.clone()], ..RulesetChange::unchanged(site) });
         let (wanted, nothing) = (DesiredState::from_rules(&[rules_of], site), IptablesSave::default());
-        let anew = reconcile(&wanted, &nothing, &[], &detect_drift(&wanted, &nothing, &[]), Repair::Patch);
-        for commands in [&up, &down, &anew] {
+        let again = reconcile(&wanted, &nothing, &[], &detect_drift(&wanted, &nothing, &[]), Repair::Patch);
+        for commands in [&up, &down, &again] {
             let text = restore_text(commands);
             let lines: usize = commands.iter().map(|section| section.commands.len() + 2).sum();
             prop_assert_eq!(text.lines().count(), lines);

@@ -1,5 +1,5 @@
-//! Whatever Pluto asks in whatever order, whatever the kernel refuses and wherever a call dies: what is installed is on record, what
-//! others have put in stays, and with the last far network all of it is gone.
+//! Whatever Pluto asks in whatever order, whatever the kernel refuses and wherever a call dies: what is installed is recorded, what
+//! others have installed stays, and with the last remote network all of it is gone.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -34,14 +34,14 @@ const NAMESPACE: u64 = 1;
 /// Source addresses of ours, which this machine has or gets.
 const SOURCES: [&str; 2] = ["10.1.0.1", "2001:db8:1::1"];
 
-/// Connections that share far networks, source addresses, devices and peers in every way that matters. The captured ones are of two
+/// Connections that share remote network, source addresses, interfaces and peers in every way that matters. The captured ones are of two
 /// versions, which ask in different orders and have different ideas of IPv6.
 static CONNECTIONS: LazyLock<Vec<Call>> = LazyLock::new(connections);
 
 fn connections() -> Vec<Call> {
     let four = find_call("libreswan-4.10", "net-net", "route-client");
     let five = find_call("libreswan-5.2", "net-net", "route-client");
-    let made = |captured: &Call, mine: &str, far: &str, more: &[(&str, &str)]| {
+    let made = |captured: &Call, mine: &str, remote: &str, more: &[(&str, &str)]| {
         let call = captured
             .clone()
             .without("PLUTO_MY_SOURCEIP")
@@ -51,12 +51,12 @@ fn connections() -> Vec<Call> {
             .with("PLUTO_PEER", "198.51.100.1")
             .with("PLUTO_NEXT_HOP", "192.0.2.254")
             .with("PLUTO_MY_CLIENT", mine)
-            .with("PLUTO_PEER_CLIENT", far);
+            .with("PLUTO_PEER_CLIENT", remote);
         more.iter().fold(call, |call, (name, value)| call.with(name, value))
     };
     let source = ("PLUTO_MY_SOURCEIP", SOURCES[0]);
-    let device = [("PLUTO_XFRMI_ROUTE", "yes"), ("PLUTO_VIRT_INTERFACE", "ipsec5")];
-    let bypass = [&device[..], &[("PLUTO_XFRMI_FWMARK", "5/0xffffffff")]].concat();
+    let interface = [("PLUTO_XFRMI_ROUTE", "yes"), ("PLUTO_VIRT_INTERFACE", "ipsec5")];
+    let bypass = [&interface[..], &[("PLUTO_XFRMI_FWMARK", "5/0xffffffff")]].concat();
     let vti = [
         ("VTI_IFACE", "vti01"),
         ("VTI_ROUTING", "yes"),
@@ -68,7 +68,7 @@ fn connections() -> Vec<Call> {
     let somebodys_vti = [&vti[..], &[("VTI_IFACE", "vti77")]].concat();
     vec![
         made(&five, "10.1.0.0/24", "10.2.0.0/24", &[source]),
-        // The same far network by another connection, with another source and without one.
+        // The same remote network by another connection, with another source and without one.
         made(
             &five,
             "10.1.1.0/24",
@@ -100,7 +100,12 @@ fn connections() -> Vec<Call> {
         made(&four, "2001:db8:1::/64", "::/0", &[]),
         made(&five, "10.1.0.0/24", "198.51.100.0/24", &bypass),
         made(&five, "10.1.0.0/24", "0.0.0.0/0", &bypass),
-        made(&four, "10.1.0.0/24", "10.2.0.0/24", &[&device[..], &[source]].concat()),
+        made(
+            &four,
+            "10.1.0.0/24",
+            "10.2.0.0/24",
+            &[&interface[..], &[source]].concat(),
+        ),
         made(&five, "10.1.0.0/24", "10.2.0.0/24", &vti),
         made(&four, "10.1.0.0/24", "10.3.0.0/24", &vti_and_source),
         made(&five, "10.1.0.0/24", "192.0.2.0/24", &vti),
@@ -175,15 +180,15 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 impl Verb {
-    fn of(self, call: &Call) -> Call {
+    fn call_of(self, call: &Call) -> Call {
         let call = call.clone();
         match self {
-            Self::Prepare => call.saying("prepare-client"),
-            Self::Route => call.saying("route-client"),
-            Self::Unroute => call.saying("unroute-client"),
-            Self::Move => call.saying("unroute-client").with("PLUTO_MOBIKE_EVENT", "yes"),
-            Self::Up => call.saying("up-client"),
-            Self::Down => call.saying("down-client"),
+            Self::Prepare => call.with_verb("prepare-client"),
+            Self::Route => call.with_verb("route-client"),
+            Self::Unroute => call.with_verb("unroute-client"),
+            Self::Move => call.with_verb("unroute-client").with("PLUTO_MOBIKE_EVENT", "yes"),
+            Self::Up => call.with_verb("up-client"),
+            Self::Down => call.with_verb("down-client"),
         }
     }
 }
@@ -238,8 +243,8 @@ impl NetConfig for Deadly<'_> {
         self.network.lookup(to, from)
     }
 
-    fn link(&mut self, device: &Interface) -> Result<Option<Link>, NetlinkError> {
-        self.network.link(device)
+    fn link(&mut self, interface: &Interface) -> Result<Option<Link>, NetlinkError> {
+        self.network.link(interface)
     }
 
     fn routes(&mut self, wanted: &RouteQuery) -> Result<Vec<Route>, NetlinkError> {
@@ -251,15 +256,15 @@ impl NetConfig for Deadly<'_> {
 struct Gateway {
     folder: TempDir,
     network: FakeNetwork,
-    /// What others have put in.
-    theirs: BTreeSet<NetObject>,
+    /// What others have installed.
+    others: BTreeSet<NetObject>,
     links: BTreeSet<Interface>,
     daemon: DaemonProcess,
 }
 
-fn route(destination: &str, device: &str) -> Route {
+fn route(destination: &str, interface: &str) -> Route {
     Route {
-        interface: device.parse().ok(),
+        interface: interface.parse().ok(),
         ..Route::to(destination.parse().expect("a network"))
     }
 }
@@ -294,7 +299,7 @@ impl Gateway {
             .insert("10.66.0.0/16".parse().expect("a network"), NoRoute::Prohibited);
         Self {
             folder: scratch(),
-            theirs: network.items.clone(),
+            others: network.items.clone(),
             links: network.links.keys().cloned().collect(),
             network,
             daemon: daemon(1),
@@ -333,10 +338,10 @@ impl Gateway {
     }
 
     /// What of ours is in, a VTI's own address excepted.
-    fn ours(&self) -> Vec<NetObject> {
-        let ours = self.network.items.difference(&self.theirs);
+    fn own_objects(&self) -> Vec<NetObject> {
+        let own_objects = self.network.items.difference(&self.others);
         let is_vtis = |item: &&NetObject| matches!(item, NetObject::Address(address) if address.interface.as_str().starts_with("vti"));
-        ours.filter(|item| !is_vtis(item)).cloned().collect()
+        own_objects.filter(|item| !is_vtis(item)).cloned().collect()
     }
 
     fn recorded(&self) -> Vec<NetObject> {
@@ -344,33 +349,34 @@ impl Gateway {
         records.into_iter().flat_map(|record| record.objects).collect()
     }
 
-    fn take(&mut self, step: &Step) {
+    fn make_step(&mut self, step: &Step) {
         match step {
             Step::Call(which, verb, refused) => {
                 refused
                     .iter()
                     .for_each(|change| self.network.refuse(*change, Errno::ENOMEM));
-                let done = self.call(&verb.of(&CONNECTIONS[*which]), None).expect("it lives");
+                let done = self.call(&verb.call_of(&CONNECTIONS[*which]), None).expect("it lives");
                 self.network.refuse_no_more();
                 self.assert_done(*which, *verb, &done, refused);
             }
             Step::Dying(which, verb, change, moment) => {
-                let _ = self.call(&verb.of(&CONNECTIONS[*which]), Some((*change, *moment)));
+                let _ = self.call(&verb.call_of(&CONNECTIONS[*which]), Some((*change, *moment)));
             }
             Step::NewDaemon => {
                 let old = self.daemon;
                 self.daemon = daemon(old.pid + 1);
                 let store = self.store();
-                let mut session = RoutingEngine::new(&store, &mut self.network, Some(self.daemon), 0);
-                session.clear(&old).expect("a record");
+                let mut engine = RoutingEngine::new(&store, &mut self.network, Some(self.daemon), 0);
+                engine.clear(&old).expect("a record");
                 store.remove_unused().expect("a tidy record");
             }
             Step::TakenAway(number) => {
-                let mut ours = self.ours();
+                let mut own_objects = self.own_objects();
                 // He does not saw off the branch that his own route sits on.
-                let is_used = |source: IpAddr| self.theirs.iter().any(|item| source_of(item) == Some(source));
-                ours.retain(|item| !matches!(item, NetObject::Address(address) if is_used(address.address.addr())));
-                if let Some(item) = ours.get(number % ours.len().max(1)) {
+                let is_used = |source: IpAddr| self.others.iter().any(|item| source_of(item) == Some(source));
+                own_objects
+                    .retain(|item| !matches!(item, NetObject::Address(address) if is_used(address.address.addr())));
+                if let Some(item) = own_objects.get(number % own_objects.len().max(1)) {
                     self.network.delete(item).expect("it is there");
                 }
             }
@@ -388,7 +394,7 @@ impl Gateway {
                     )
                 });
                 if self.network.install(&item).is_ok() {
-                    self.theirs.insert(item);
+                    self.others.insert(item);
                 }
             }
         }
@@ -401,11 +407,11 @@ impl Gateway {
                 !refused.is_empty() || is_unreachable(error),
                 "{verb:?} {which}: {error}"
             ),
-            // Something is still there, or not yet, and has been told of.
+            // Something is still there, or not yet, and has been reported.
             (Ok(faults), _) if *faults > 0 => {}
             (Ok(_), Verb::Route) => {
                 let there = &self.network.items;
-                let event = event_of(&Verb::Route.of(&CONNECTIONS[which]));
+                let event = event_of(&Verb::Route.call_of(&CONNECTIONS[which]));
                 let key = pluto_updown::routing::RoutingKey::from_routing(event.routing.as_ref().expect("a route"));
                 let record = self.store().routing_record(&key).expect("a readable record");
                 for item in record.into_iter().flat_map(|record| record.objects) {
@@ -434,10 +440,10 @@ impl Gateway {
                 .iter()
                 .any(|other| pluto_updown::routing::object_key(other) == slot)
         };
-        let removed = self.theirs.difference(&self.network.items);
+        let removed = self.others.difference(&self.network.items);
         let lost: Vec<_> = removed.filter(|item| !is_replaced(item)).collect();
         assert!(lost.is_empty(), "{after:?} took away {lost:?}");
-        for item in self.ours() {
+        for item in self.own_objects() {
             let slot = pluto_updown::routing::object_key(&item);
             let known = recorded
                 .iter()
@@ -446,24 +452,26 @@ impl Gateway {
         }
     }
 
-    /// All far networks go, and so does everything of ours.
+    /// All remote network go, and so does everything of ours.
     fn assert_ends(&mut self) {
-        let theirs: Vec<_> = self
-            .theirs
+        let others: Vec<_> = self
+            .others
             .iter()
             .filter(|item| source_of(item).is_some())
             .cloned()
             .collect();
-        for item in theirs {
+        for item in others {
             self.network.delete(&item).expect("it is there");
-            self.theirs.remove(&item);
+            self.others.remove(&item);
         }
         for call in CONNECTIONS.iter() {
             for verb in [Verb::Down, Verb::Unroute] {
-                self.call(&verb.of(call), None).expect("it lives").expect("it goes");
+                self.call(&verb.call_of(call), None)
+                    .expect("it lives")
+                    .expect("it goes");
             }
         }
-        assert_eq!(self.network.items, self.theirs);
+        assert_eq!(self.network.items, self.others);
         let links: BTreeSet<_> = self.network.links.keys().cloned().collect();
         assert_eq!(links, self.links);
         drop(self.recorded());
@@ -520,9 +528,9 @@ fn carried_out<N: NetConfig>(
         ..RouteOptions::default()
     };
     for operation in event.verb.operations() {
-        let mut session = RoutingEngine::new(store, kernel, Some(daemon), 0);
-        let work = session.change(event.daemon, routing, *operation, &options)?;
-        faults += session.carry_out(&work)?.faults.len();
+        let mut engine = RoutingEngine::new(store, kernel, Some(daemon), 0);
+        let work = engine.change(event.daemon, routing, *operation, &options)?;
+        faults += engine.carry_out(&work)?.faults.len();
     }
     Ok(faults)
 }
@@ -540,7 +548,7 @@ proptest! {
 fn assert_holds(steps: &[Step]) {
     let mut gateway = Gateway::new();
     for step in steps {
-        gateway.take(step);
+        gateway.make_step(step);
         gateway.assert_sound(step);
     }
     gateway.assert_ends();

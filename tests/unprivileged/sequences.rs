@@ -1,4 +1,4 @@
-//! Whatever happens in whatever order, the rules that stand are those of the tunnels that are up.
+//! Whatever happens in whatever order, the installed rules are those of the tunnels that are up.
 
 use std::fmt::Debug;
 
@@ -7,7 +7,7 @@ use crate::support::charon::SETTINGS;
 use crate::support::emulator::Kind;
 use crate::support::model::{Modelled, Verb};
 use crate::support::property::cases;
-use crate::support::world::{Fate, World, libreswan, strongswan};
+use crate::support::world::{RestoreFailure, World, libreswan, strongswan};
 use pluto_updown::apply::{ApplyError, TunnelOutcome};
 use pluto_updown::daemon::{FirewallAction, Tunnel};
 use pluto_updown::net::Family;
@@ -16,10 +16,10 @@ use proptest::prelude::*;
 
 const OURS: &str = "10.1.0.0/24";
 
-/// Tunnels that share names, networks, blocks and devices in every way that matters.
+/// Tunnels that share names, networks, buckets and interfaces in every way that matters.
 fn all_tunnels() -> Vec<Tunnel> {
     let west = || libreswan("west", 16389, OURS, "10.2.0.0/24");
-    let vti = |name, device, far| libreswan(name, 16413, OURS, far).with("VTI_IFACE", device);
+    let vti = |name, interface, remote| libreswan(name, 16413, OURS, remote).with("VTI_IFACE", interface);
     let road = |reqid| {
         let road = libreswan("road", 16501, OURS, "203.0.113.7/32");
         road.with("PLUTO_CONN_KIND", "CK_INSTANCE")
@@ -46,7 +46,7 @@ fn all_tunnels() -> Vec<Tunnel> {
         road("16505"),
         libreswan("range", 16601, OURS, "10.7.0.5-10.7.0.9"),
         west().with("NFLOG", "13"),
-        // Behind a NAT, with an address of the peer's; one is logged too, one has a device.
+        // Behind a NAT, with an address of the peer's; one is logged too, one has an interface.
         cat(16701, "10.0.10.1/32", "10.2.0.0/24"),
         cat(16705, "10.0.10.1/32", "10.2.1.0/24").with("NFLOG", "14"),
         cat(16709, "10.0.10.1/32", "10.2.2.0/24").with("VTI_IFACE", "vti1"),
@@ -78,13 +78,13 @@ fn roaming(reqid: u32, host: u8) -> Call {
 }
 
 /// A tunnel with client address translation. Its own end is the address that the peer gave.
-fn cat(reqid: u32, assigned: &str, far: &str) -> Call {
+fn cat(reqid: u32, assigned: &str, remote: &str) -> Call {
     let me = if assigned.contains(':') {
         "2001:db8::1"
     } else {
         "192.0.2.1"
     };
-    libreswan("cat", reqid, assigned, far)
+    libreswan("cat", reqid, assigned, remote)
         .with("PLUTO_ME", me)
         .with("CAT", "YES")
         .with("PLUTO_CONN_KIND", "CK_INSTANCE")
@@ -94,7 +94,7 @@ fn cat(reqid: u32, assigned: &str, far: &str) -> Call {
 enum Step {
     Call(usize, Verb),
     /// The hook dies in the middle of a call.
-    Dying(usize, Verb, Fate),
+    Dying(usize, Verb, RestoreFailure),
     /// Somebody loads another rule set into a table.
     Reload(Family, Kind),
     /// Somebody empties every chain of a table.
@@ -109,7 +109,7 @@ fn step() -> impl Strategy<Value = Step> {
     let which = 0..all_tunnels().len();
     let verb = prop_oneof![6 => Just(Verb::Up), 4 => Just(Verb::Down)];
     let verb_of_dying = prop::sample::select(vec![Verb::Up, Verb::Down]);
-    let death = prop::sample::select(Fate::KILLED.to_vec());
+    let death = prop::sample::select(RestoreFailure::KILLED.to_vec());
     let family = prop_oneof![Just(Family::Ipv4), Just(Family::Ipv6)];
     let kind = prop_oneof![Just(Kind::Filter), Just(Kind::Nat)];
     prop_oneof![
@@ -141,27 +141,27 @@ impl Run {
         }
     }
 
-    fn make(&mut self, step: &Step) {
+    fn make_step(&mut self, step: &Step) {
         let world = &mut self.gateway.world;
         match *step {
             Step::Call(which, verb) => drop(self.gateway.call(&self.tunnels[which], verb)),
             Step::Dying(which, verb, death) => {
                 // What an earlier death left is settled first, so that this one befalls the call itself.
                 while world.call(&FirewallAction::Nothing).is_err() {}
-                world.tables.fates = [death].into();
+                world.tables.failures = [death].into();
                 self.gateway.call(&self.tunnels[which], verb);
-                self.gateway.world.tables.fates.clear();
+                self.gateway.world.tables.failures.clear();
             }
             Step::Reload(family, kind) => {
-                world.book(family).table_mut(kind).wipe();
+                world.emulator(family).table_mut(kind).flush_all();
                 world.load_administrators(family, kind);
             }
             Step::Flush(family, kind) => {
-                world.book(family).table_mut(kind).flush();
+                world.emulator(family).table_mut(kind).flush();
                 world.load_administrators(family, kind);
             }
-            Step::Refusal(family) => world.book(family).fail_next("line 1 failed: emulated"),
-            Step::RefusalIn(family, kind) => world.book(family).fail_next_in(kind, "line 9 failed: emulated"),
+            Step::Refusal(family) => world.emulator(family).fail_next("line 1 failed: emulated"),
+            Step::RefusalIn(family, kind) => world.emulator(family).fail_next_in(kind, "line 9 failed: emulated"),
         }
     }
 
@@ -184,10 +184,10 @@ impl Run {
 
 /// Whether every packet is asked where it comes from before it is asked where it goes, and accepted after all questions.
 fn order_is_safe(world: &mut World, family: Family) -> bool {
-    let book = world.book(family);
+    let emulator = world.emulator(family);
     let rules = |chain: &str| {
-        if book.has_chain(chain) {
-            book.rules(chain).to_vec()
+        if emulator.has_chain(chain) {
+            emulator.rules(chain).to_vec()
         } else {
             Vec::new()
         }
@@ -210,7 +210,7 @@ proptest! {
     fn the_rules_are_those_of_the_living_tunnels(steps in prop::collection::vec(step(), 1..40)) {
         let mut run = Run::new();
         for step in &steps {
-            run.make(step);
+            run.make_step(step);
         }
         run.come_to_rest();
         let Modelled { world, .. } = &mut run.gateway;
@@ -237,9 +237,9 @@ fn strongswans_up_up_down_leaves_the_tunnel_standing() {
     let mut world = World::default();
     assert_eq!(world.up(&tunnel), TunnelOutcome::Opened);
     assert_eq!(world.up(&tunnel), TunnelOutcome::AlreadyOpen(2));
-    let standing = world.book(Family::Ipv4).save();
+    let installed = world.emulator(Family::Ipv4).save();
     assert_eq!(world.down(&tunnel), TunnelOutcome::StillNeeded(1));
-    assert_eq!(world.book(Family::Ipv4).save(), standing);
+    assert_eq!(world.emulator(Family::Ipv4).save(), installed);
     assert_eq!(world.down(&tunnel), TunnelOutcome::Closed);
     assert!(world.is_forgotten());
 }
@@ -304,7 +304,7 @@ fn an_up_of_which_one_table_is_refused_leaves_nothing_in_the_other() {
         for mut world in worlds() {
             let before = world.contents();
             let forgotten = world.is_forgotten();
-            world.book(Family::Ipv4).refuse(kind, "--reqid 16701");
+            world.emulator(Family::Ipv4).refuse(kind, "--reqid 16701");
             assert_refused(world.try_up(&translated()));
             assert_eq!(world.contents(), before, "{kind:?}");
             assert_eq!(world.is_forgotten(), forgotten);
@@ -320,10 +320,10 @@ fn a_down_of_which_one_table_is_refused_changes_nothing_until_the_next_call() {
             world.up(&translated());
             let before = world.contents();
             let own = "-X PLUTO-cat-";
-            world.book(Family::Ipv4).refuse(kind, own);
+            world.emulator(Family::Ipv4).refuse(kind, own);
             assert_refused(world.try_down(&translated()));
             assert_eq!(world.contents(), before, "{kind:?}");
-            world.book(Family::Ipv4).relent();
+            world.emulator(Family::Ipv4).accept_again();
             world.call(&FirewallAction::Nothing).expect("the next call");
             assert_eq!(world.down(&translated()), TunnelOutcome::NothingThere);
         }
@@ -335,14 +335,14 @@ fn what_cannot_be_cleared_at_once_the_next_call_clears() {
     for mut world in worlds() {
         let before = world.contents();
         let forgotten = world.is_forgotten();
-        let book = world.book(Family::Ipv4);
-        // The nat table is changed, the filter table is not, and then nothing can be taken out of the nat table.
-        book.refuse(Kind::Filter, "--reqid 16701");
-        book.refuse(Kind::Nat, "-X ");
+        let emulator = world.emulator(Family::Ipv4);
+        // The nat table is changed, the filter table is not, and then nothing can be removed of the nat table.
+        emulator.refuse(Kind::Filter, "--reqid 16701");
+        emulator.refuse(Kind::Nat, "-X ");
         assert_refused(world.try_up(&translated()));
         assert!(!world.is_forgotten());
         assert_refused(world.call(&FirewallAction::Nothing));
-        world.book(Family::Ipv4).relent();
+        world.emulator(Family::Ipv4).accept_again();
         assert!(world.call(&FirewallAction::Nothing).is_ok());
         assert_eq!(world.contents(), before);
         assert_eq!(world.is_forgotten(), forgotten);
@@ -353,13 +353,13 @@ fn what_cannot_be_cleared_at_once_the_next_call_clears() {
 fn without_a_nat_table_in_the_kernel_other_tunnels_stand_and_go() {
     let stays = strongswan("stays", 1, OURS, "10.2.0.0/24").tunnel();
     let mut world = World::default();
-    world.book(Family::Ipv4).lacks.insert(Kind::Nat);
+    world.emulator(Family::Ipv4).lacks.insert(Kind::Nat);
     assert_refused(world.try_up(&translated()));
     assert!(world.is_forgotten());
     world.up(&stays);
-    let before = world.book(Family::Ipv4).save();
+    let before = world.emulator(Family::Ipv4).save();
     assert_refused(world.try_up(&translated()));
-    assert_eq!(world.book(Family::Ipv4).save(), before);
+    assert_eq!(world.emulator(Family::Ipv4).save(), before);
     assert_eq!(world.down(&stays), TunnelOutcome::Closed);
     assert!(world.is_forgotten());
 }
@@ -367,16 +367,22 @@ fn without_a_nat_table_in_the_kernel_other_tunnels_stand_and_go() {
 #[test]
 fn the_filter_opens_last_and_closes_first() {
     let mut world = World::default();
-    // The hook dies when the first of the two tables is committed; what stands then?
-    world.tables.fates = [Fate::KilledHalfway].into();
+    // The hook dies when the first of the two tables is committed; what is installed then?
+    world.tables.failures = [RestoreFailure::KilledHalfway].into();
     assert!(world.try_up(&translated()).is_err());
-    let stand = |world: &mut World, kind| world.book(Family::Ipv4).table(kind).save().contains("--reqid 16701");
+    let stand = |world: &mut World, kind| {
+        world
+            .emulator(Family::Ipv4)
+            .table(kind)
+            .save()
+            .contains("--reqid 16701")
+    };
     assert!(stand(&mut world, Kind::Nat) && !stand(&mut world, Kind::Filter));
     // The next call takes it out again: Pluto has given the tunnel up.
     assert!(world.call(&FirewallAction::Nothing).is_ok());
     assert!(world.is_forgotten() && !stand(&mut world, Kind::Nat));
     world.up(&translated());
-    world.tables.fates = [Fate::KilledHalfway].into();
+    world.tables.failures = [RestoreFailure::KilledHalfway].into();
     assert!(world.try_down(&translated()).is_err());
     assert!(stand(&mut world, Kind::Nat) && !stand(&mut world, Kind::Filter));
     assert!(world.call(&FirewallAction::Nothing).is_ok());

@@ -1,4 +1,4 @@
-//! What is set for tunnels and for the gateway, on emulated tables: what stands, what passes, and what is left.
+//! What is set for tunnels and for the gateway, on emulated tables: what is installed, what passes, and what is left.
 
 use std::net::IpAddr;
 
@@ -18,7 +18,7 @@ fn road_warrior(identity: &str) -> Call {
 }
 
 fn rules(world: &mut World, kind: Kind) -> String {
-    world.book(Family::Ipv4).table(kind).save()
+    world.emulator(Family::Ipv4).table(kind).save()
 }
 
 #[test]
@@ -79,20 +79,20 @@ fn chains_for_jumps_of_ones_own_stand_from_start_to_stop() {
     let started = world.start().expect("a start");
     assert_eq!(started.installed.gateways, 2);
     let jump = "*filter\n-A FORWARD -j PLUTO-FORWARD\nCOMMIT\n";
-    world.book(Family::Ipv4).restore(jump).expect("a jump");
+    world.emulator(Family::Ipv4).restore(jump).expect("a jump");
     let tunnel = net();
     world.up(&tunnel);
     world.down(&tunnel);
-    let standing = rules(&mut world, Kind::Filter);
+    let installed = rules(&mut world, Kind::Filter);
     for chain in [":PLUTO-INPUT ", ":PLUTO-FORWARD ", ":PLUTO-OUTPUT "] {
-        assert!(standing.contains(chain), "{standing}");
+        assert!(installed.contains(chain), "{installed}");
     }
-    // What a rule names cannot go; it stands empty.
+    // What a rule names cannot go; it stays, empty.
     world.stop().expect("a stop");
-    let standing = rules(&mut world, Kind::Filter);
-    assert_eq!(standing.matches("PLUTO").count(), 2, "{standing}");
+    let installed = rules(&mut world, Kind::Filter);
+    assert_eq!(installed.matches("PLUTO").count(), 2, "{installed}");
     let no_jump = "*filter\n-D FORWARD -j PLUTO-FORWARD\nCOMMIT\n";
-    world.book(Family::Ipv4).restore(no_jump).expect("no jump");
+    world.emulator(Family::Ipv4).restore(no_jump).expect("no jump");
     world.stop().expect("a stop");
     assert!(!rules(&mut world, Kind::Filter).contains("PLUTO"));
     assert!(world.is_forgotten());
@@ -103,7 +103,7 @@ fn another_bit_of_the_mark_counts_from_the_next_start_in_one_change_of_the_table
     let mut world = World::with_file(
         "[[connection]]\nname = \"net\"\nallow = [\"tcp/22\"]\nnat = \"leave\"\n[tunnel]\nnat = \"leave\"\n",
     );
-    let up = |name: &str, number, far: &str| strongswan(name, number, "10.1.0.0/24", far).tunnel();
+    let up = |name: &str, number, remote: &str| strongswan(name, number, "10.1.0.0/24", remote).tunnel();
     world.up(&up("net", 1, "10.2.0.0/24"));
     let set_mark = "[gateway]\nmark = \"0x20000000\"\n[tunnel]\nnat = \"leave\"\n[[connection]]\nname = \"net\"\nallow = [\"tcp/22\"]\n";
     world.set_file(set_mark);
@@ -132,7 +132,7 @@ fn start_puts_its_jumps_before_rules_that_were_put_before_them() {
     world.up(&net());
     let before: Vec<_> = [Kind::Filter, Kind::Nat].map(|kind| rules(&mut world, kind)).into();
     let above = "*filter\n-I INPUT 1 -j ACCEPT\nCOMMIT\n*nat\n-I POSTROUTING 1 -j MASQUERADE\nCOMMIT\n";
-    world.book(Family::Ipv4).restore(above).expect("rules above");
+    world.emulator(Family::Ipv4).restore(above).expect("rules above");
     assert!(!world.start().expect("a start").changed.is_empty());
     for (kind, chain, before) in [
         (Kind::Filter, "INPUT", &before[0]),

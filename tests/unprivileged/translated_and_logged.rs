@@ -20,7 +20,7 @@ struct Place {
     /// What the peer gave us.
     assigned: &'static str,
     /// The network behind the peer.
-    far: &'static str,
+    remote: &'static str,
     /// A machine in it.
     there: &'static str,
     /// A machine elsewhere.
@@ -33,7 +33,7 @@ const PLACES: [Place; 2] = [
         own: "192.0.2.1",
         other: "192.0.2.99",
         assigned: "10.0.10.1",
-        far: "10.2.0.0/24",
+        remote: "10.2.0.0/24",
         there: "10.2.0.7",
         stranger: "10.3.0.7",
     },
@@ -42,7 +42,7 @@ const PLACES: [Place; 2] = [
         own: "2001:db8::1",
         other: "2001:db8::99",
         assigned: "2001:db8:a::1",
-        far: "2001:db8:2::/64",
+        remote: "2001:db8:2::/64",
         there: "2001:db8:2::7",
         stranger: "2001:db8:3::7",
     },
@@ -52,7 +52,7 @@ impl Place {
     fn up(self) -> Call {
         let bits = if self.family == Family::Ipv4 { 32 } else { 128 };
         let assigned = format!("{}/{bits}", self.assigned);
-        libreswan("cat", NUMBER, &assigned, self.far)
+        libreswan("cat", NUMBER, &assigned, self.remote)
             .with("PLUTO_ME", self.own)
             .with("CAT", "YES")
     }
@@ -60,7 +60,7 @@ impl Place {
     fn gateway(self, up: &Call) -> Emulator {
         let mut world = World::default();
         world.up(&up.tunnel());
-        world.book(self.family).clone()
+        world.emulator(self.family).clone()
     }
 }
 
@@ -96,7 +96,7 @@ fn what_leaves_by_the_tunnel_leaves_with_the_address_that_the_peer_gave() {
             of(own.clone().out_by_ipsec("w0", NUMBER)),
             (Verdict::Accept, place.assigned.into())
         );
-        // In clear, by another tunnel, to another network.
+        // Unencrypted, by another tunnel, to another network.
         let untouched = (Verdict::Policy, place.own.to_owned());
         assert_eq!(of(own.clone().out_by("w0")), untouched);
         assert_eq!(of(own.out_by_ipsec("w0", NUMBER + 4)), untouched);
@@ -116,15 +116,15 @@ fn what_comes_to_that_address_by_the_tunnel_comes_to_our_own() {
     for place in PLACES {
         let tables = place.gateway(&place.up());
         let of = |packet: Packet| arrives(&tables, &packet);
-        let ours = to_here(place.there, place.assigned);
+        let packet = to_here(place.there, place.assigned);
         assert_eq!(
-            of(ours.clone().in_by_ipsec("w0", NUMBER)),
+            of(packet.clone().in_by_ipsec("w0", NUMBER)),
             (Verdict::Accept, place.own.into())
         );
-        // In clear, by another tunnel, from another network.
+        // Unencrypted, by another tunnel, from another network.
         let untouched = (Verdict::Policy, place.assigned.to_owned());
-        assert_eq!(of(ours.clone().in_by("w0")), untouched);
-        assert_eq!(of(ours.in_by_ipsec("w0", NUMBER + 4)), untouched);
+        assert_eq!(of(packet.clone().in_by("w0")), untouched);
+        assert_eq!(of(packet.in_by_ipsec("w0", NUMBER + 4)), untouched);
         let elsewhere = to_here(place.stranger, place.assigned);
         assert_eq!(of(elsewhere.in_by_ipsec("w0", NUMBER)), untouched);
         let other = to_here(place.there, place.other);
@@ -172,13 +172,13 @@ fn a_translated_tunnel_with_a_device_is_known_by_that() {
             leaves(&tables, &own.out_by("vti2")),
             (Verdict::Policy, place.own.into())
         );
-        let ours = to_here(place.there, place.assigned);
+        let packet = to_here(place.there, place.assigned);
         assert_eq!(
-            arrives(&tables, &ours.clone().in_by("vti1")),
+            arrives(&tables, &packet.clone().in_by("vti1")),
             (Verdict::Accept, place.own.into())
         );
         assert_eq!(
-            arrives(&tables, &ours.in_by("vti2")),
+            arrives(&tables, &packet.in_by("vti2")),
             (Verdict::Policy, place.assigned.into())
         );
     }
@@ -188,12 +188,12 @@ fn a_translated_tunnel_with_a_device_is_known_by_that() {
 fn a_translation_comes_before_the_administrators_own() {
     let place = PLACES[0];
     let mut world = World::default();
-    let theirs = "*nat\n-A POSTROUTING -o w0 -j SNAT --to-source 192.0.2.99\nCOMMIT\n";
-    assert_eq!(world.book(place.family).restore(theirs), Ok(()));
+    let admin_rules = "*nat\n-A POSTROUTING -o w0 -j SNAT --to-source 192.0.2.99\nCOMMIT\n";
+    assert_eq!(world.emulator(place.family).restore(admin_rules), Ok(()));
     world.up(&place.up().tunnel());
     let packet = from_here(place.own, place.there);
     let by_tunnel = packet.clone().out_by_ipsec("w0", NUMBER);
-    let tables = world.book(place.family);
+    let tables = world.emulator(place.family);
     assert_eq!(leaves(tables, &by_tunnel).1, place.assigned);
     assert_eq!(leaves(tables, &packet.out_by("w0")).1, "192.0.2.99");
 }
@@ -210,11 +210,11 @@ fn a_tunnel_that_translates_nothing_leaves_the_nat_table_alone() {
 }
 
 /// A tunnel between two networks that is logged.
-fn logged(connection: &str, number: u32, far: &str) -> Call {
-    libreswan(connection, number, "10.1.0.0/24", far).with("NFLOG", "13")
+fn logged(connection: &str, number: u32, remote: &str) -> Call {
+    libreswan(connection, number, "10.1.0.0/24", remote).with("NFLOG", "13")
 }
 
-/// How many copies a log gets of a packet, and what becomes of it.
+/// How many copies a log gets of a packet, and what happens to it.
 fn copies(tables: &Emulator, packet: &Packet) -> (usize, Verdict) {
     let trace = trace(tables, packet);
     (trace.copies(), trace.verdict)
@@ -224,7 +224,7 @@ fn copies(tables: &Emulator, packet: &Packet) -> (usize, Verdict) {
 fn a_log_group_has_all_packets_of_the_tunnel_and_changes_nothing_else() {
     let mut world = World::default();
     world.up(&logged("net", 16389, "10.2.0.0/24").tunnel());
-    let tables = world.book(Family::Ipv4);
+    let tables = world.emulator(Family::Ipv4);
     let from_peer = Packet::between("10.2.0.7", "10.1.0.9");
     let to_peer = Packet::between("10.1.0.9", "10.2.0.7");
     let into = from_peer.clone().in_by_ipsec("w0", 16389);
@@ -253,7 +253,7 @@ fn what_is_not_allowed_is_logged_too() {
         .udp(1, 2)
         .in_by_ipsec("w0", 16389);
     assert_eq!(
-        copies(world.book(Family::Ipv4), &into.out_by("lan0")),
+        copies(world.emulator(Family::Ipv4), &into.out_by("lan0")),
         (1, Verdict::Policy)
     );
 }
@@ -270,7 +270,7 @@ fn a_packet_through_two_tunnels_is_logged_by_each_that_has_a_log_group() {
     let packet = Packet::between("10.2.0.7", "10.3.0.7")
         .in_by_ipsec("w0", 16389)
         .out_by_ipsec("w0", 16393);
-    assert_eq!(copies(world.book(Family::Ipv4), &packet), (2, Verdict::Accept));
+    assert_eq!(copies(world.emulator(Family::Ipv4), &packet), (2, Verdict::Accept));
 }
 
 #[test]
@@ -298,7 +298,7 @@ fn the_mark_on_a_copy_is_the_connections_name_as_far_as_there_is_room() {
         let tunnel = logged(name, 16389, "10.2.0.0/24").tunnel();
         world.up(&tunnel);
         let id = TunnelKey::from_tunnel(&tunnel).ids().next().expect("a name");
-        let rules = world.book(Family::Ipv4).rules(&format!("PLUTO-{id}-I")).to_vec();
+        let rules = world.emulator(Family::Ipv4).rules(&format!("PLUTO-{id}-I")).to_vec();
         let plain = |text: &str| text.replace('"', "");
         assert_eq!(
             rules.iter().map(|rule| plain(rule)).collect::<Vec<_>>(),

@@ -37,10 +37,10 @@ const FROM: [&str; 7] = ["none", "open", "service", "refused", "narrowed", "repl
 const TO: [&str; 5] = ["clear", "open", "nothing", "narrowed", "none"];
 
 /// The tunnels that give an answer at one end, as calls.
-fn calls_for(answer: &str, kind: TunnelKind, reqid: u32, near: &str, far: &str) -> Vec<Call> {
-    let named = |name: &str| kind.up(name, reqid, near, far);
+fn calls_for(answer: &str, kind: TunnelKind, reqid: u32, local: &str, remote: &str) -> Vec<Call> {
+    let named = |name: &str| kind.up(name, reqid, local, remote);
     match answer {
-        // Another tunnel of the kind is up all the same: the chains for interfaces stand.
+        // Another tunnel of the kind is up all the same: the chains for interfaces are installed.
         "none" | "clear" => vec![kind.up("other", reqid + 8, "10.8.0.0/24", "10.9.0.0/24")],
         "narrowed" => vec![named("open").for_protocol("6")],
         "replies" => vec![named("replies").for_protocol("6")],
@@ -49,7 +49,7 @@ fn calls_for(answer: &str, kind: TunnelKind, reqid: u32, near: &str, far: &str) 
             .map(|pair| {
                 let (name, protocol) = pair.split_once(' ').expect("two words");
                 match kind {
-                    TunnelKind::Policy => strongswan(name, reqid, near, far).for_protocol(protocol),
+                    TunnelKind::Policy => strongswan(name, reqid, local, remote).for_protocol(protocol),
                     TunnelKind::Vti | TunnelKind::Xfrmi => named(name).for_protocol(protocol),
                 }
             })
@@ -58,7 +58,7 @@ fn calls_for(answer: &str, kind: TunnelKind, reqid: u32, near: &str, far: &str) 
     }
 }
 
-/// What becomes of the packet.
+/// The verdict on the packet.
 fn verdict([from_kind, to_kind]: [TunnelKind; 2], from: &str, to: &str) -> char {
     let mut world = World::with_file(SETTINGS);
     let [first, second] = REQIDS;

@@ -1,4 +1,4 @@
-//! The rules of every captured tunnel, asked about sample packets: `verdicts.txt` says in words what must become of them.
+//! The rules of every captured tunnel, asked about sample packets: `verdicts.txt` says in words what must happen to them.
 
 use crate::support::captures::{calls, calls_of};
 use crate::support::packet::{From, Packet, To, Verdict, trace};
@@ -40,13 +40,15 @@ fn packet_of(text: &str) -> Packet {
         panic!("{text}")
     };
     let mut packet = Packet::between(source, destination);
-    packet.from = place(from, From::Local, From::Device, |device, reqid, protocol| From::Ipsec {
-        device,
-        reqid,
-        protocol,
+    packet.from = place(from, From::Local, From::Device, |interface, reqid, protocol| {
+        From::Ipsec {
+            interface,
+            reqid,
+            protocol,
+        }
     });
-    packet.to = place(to, To::Local, To::Device, |device, reqid, protocol| To::Ipsec {
-        device,
+    packet.to = place(to, To::Local, To::Device, |interface, reqid, protocol| To::Ipsec {
+        interface,
         reqid,
         protocol,
     });
@@ -74,7 +76,7 @@ fn place<P>(text: &str, gateway: P, clear: fn(String) -> P, tunnel: fn(String, u
     let reqid = |number: &str| number.parse().unwrap_or_else(|_| panic!("{text}"));
     match (kind, inner.split_once(',')) {
         ("clear" | "device", None) => clear(inner.to_owned()),
-        ("device", Some((device, number))) => tunnel(device.to_owned(), reqid(number), ESP),
+        ("device", Some((interface, number))) => tunnel(interface.to_owned(), reqid(number), ESP),
         ("tunnel", None) => tunnel("w0".to_owned(), reqid(inner), ESP),
         ("tunnel", Some((number, "ah"))) => tunnel("w0".to_owned(), reqid(number), AH),
         _ => panic!("{text}"),
@@ -117,13 +119,13 @@ fn every_sample_packet_gets_the_verdict_that_the_table_says() {
         } = Line::parse(text);
         let mut world = world(capture, &connections);
         let family = Family::of_address(packet.source);
-        let trace = trace(world.book(family), &packet);
+        let trace = trace(world.emulator(family), &packet);
         assert_eq!(
             trace.verdict,
             verdict,
             "{text}\nmatched {:#?}\n{}",
             trace.matched,
-            world.book(family).save()
+            world.emulator(family).save()
         );
     }
 }
@@ -160,7 +162,7 @@ fn clear_text_meets_three_rules_at_most_however_many_tunnels_are_up() {
         let peer = format!("10.{}.{}.0/24", 100 + number / 64, number % 64);
         world.up(&strongswan(&format!("t{number}"), number + 1, "10.1.0.0/24", &peer).tunnel());
     }
-    let book = world.book(Family::Ipv4);
+    let emulator = world.emulator(Family::Ipv4);
     let through = Packet::between("198.51.100.1", "198.51.100.2")
         .tcp(1, 2)
         .in_by("eth0")
@@ -173,9 +175,9 @@ fn clear_text_meets_three_rules_at_most_however_many_tunnels_are_up() {
         .tcp(1, 2)
         .made_here()
         .out_by("eth0");
-    assert_eq!(trace(book, &through).cost(), 3);
-    assert_eq!(trace(book, &here).cost(), 2);
-    assert_eq!(trace(book, &from_here).cost(), 2);
+    assert_eq!(trace(emulator, &through).cost(), 3);
+    assert_eq!(trace(emulator, &here).cost(), 2);
+    assert_eq!(trace(emulator, &from_here).cost(), 2);
 }
 
 #[test]
@@ -185,8 +187,8 @@ fn no_block_holds_more_than_sixty_four_networks() {
         let peer = format!("10.9.{}.{}/32", number / 100, number % 100);
         world.up(&strongswan("road", number + 1, "10.1.0.0/24", &peer).tunnel());
     }
-    let book = world.book(Family::Ipv4);
-    let blocks: Vec<_> = book
+    let emulator = world.emulator(Family::Ipv4);
+    let blocks: Vec<_> = emulator
         .chains()
         .into_iter()
         .filter(|chain| chain.starts_with("PLUTO-FI-10.9."))
@@ -195,5 +197,5 @@ fn no_block_holds_more_than_sixty_four_networks() {
         blocks,
         ["PLUTO-FI-10.9.0.0-26", "PLUTO-FI-10.9.0.64-26", "PLUTO-FI-10.9.1.0-26"]
     );
-    assert!(blocks.iter().all(|block| book.rules(block).len() <= 64));
+    assert!(blocks.iter().all(|block| emulator.rules(block).len() <= 64));
 }

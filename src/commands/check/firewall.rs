@@ -201,7 +201,7 @@ fn missing_features(programs: &Programs<'_>, ruleset: Ruleset) -> Vec<Finding> {
         .filter_map(|need| Some((need, lacks(&need)?)))
         .map(|((_, rule, purpose), error)| {
             Finding::wrong_finding(
-                format_args!("{ruleset}: {}: {error}", spelt(ruleset.family, rule)),
+                format_args!("{ruleset}: {}: {error}", with_family_values(ruleset.family, rule)),
                 &format!("it is needed for {purpose}"),
                 "install the package with iptables' extensions, and load the kernel module (modprobe xt_NAME); on RHEL 10 and its derivatives: dnf install kernel-modules-extra",
             )
@@ -216,12 +216,12 @@ fn missing_features(programs: &Programs<'_>, ruleset: Ruleset) -> Vec<Finding> {
 }
 
 fn probe(ruleset: Ruleset, table: Table, rule: &str) -> String {
-    let rule = spelt(ruleset.family, rule);
+    let rule = with_family_values(ruleset.family, rule);
     format!("*{table}\n:PLUTO-PROBE - [0:0]\n-A PLUTO-PROBE {rule}\nCOMMIT\n")
 }
 
 /// What is needed, as this family's iptables has it.
-fn spelt(family: Family, rule: &str) -> String {
+fn with_family_values(family: Family, rule: &str) -> String {
     let words = match family {
         Family::Ipv4 => [
             ("FIRST", "192.0.2.1"),

@@ -135,8 +135,8 @@ fn tunnels_stand_in_one_order_whichever_came_first() {
     ] {
         let swapped = before(&without(&all, line(second)), first, line(second));
         let chain = first.split(' ').nth(1).unwrap();
-        let told = format!("filter: rules of {chain} in another order");
-        assert_eq!(compare(&one, &swapped), [told]);
+        let differences = format!("filter: rules of {chain} in another order");
+        assert_eq!(compare(&one, &swapped), [differences]);
     }
 }
 
@@ -144,9 +144,9 @@ fn tunnels_stand_in_one_order_whichever_came_first() {
 fn a_table_without_any_chain_of_ours_is_told_in_one_line_and_filled_whole() {
     let desired = DesiredState::from_rules(&all_rules(), SITE);
     let chains = desired.chains(Table::Filter).count();
-    let told = [format!("filter: missing: all {chains} chains of pluto-updown")];
+    let differences = [format!("filter: missing: all {chains} chains of pluto-updown")];
     for empty in ["", "*filter\n:INPUT DROP [0:0]\nCOMMIT\n"] {
-        assert_eq!(compare(&desired, empty), told);
+        assert_eq!(compare(&desired, empty), differences);
         let text = repaired(&desired, empty);
         assert_eq!(text.lines().filter(|line| line.starts_with(':')).count(), chains);
         assert_eq!(text.lines().filter(|line| line.starts_with("-I ")).count(), 3);
@@ -158,13 +158,13 @@ fn a_missing_rule_is_put_in_and_what_stands_goes_on_counting() {
     let desired = DesiredState::from_rules(&all_rules(), SITE);
     let (chain, rule) = ("PLUTO-FI-10.2.0.0-18", "-s 10.2.1.0/24");
     let spoilt = without(&listing(&desired), &format!("-A {chain} {rule}"));
-    let [told] = &*compare(&desired, &spoilt) else {
+    let [differences] = &*compare(&desired, &spoilt) else {
         panic!("one drift")
     };
-    let whole = told
+    let whole = differences
         .strip_prefix(&format!("filter: missing rule in {chain}: "))
         .unwrap();
-    assert!(whole.starts_with(rule), "{told}");
+    assert!(whole.starts_with(rule), "{differences}");
     assert_eq!(
         repaired(&desired, &spoilt),
         format!("*filter\n-I {chain} 2 {whole}\nCOMMIT\n")
@@ -294,8 +294,8 @@ fn chains_that_nothing_needs_go_and_the_jumps_to_them() {
     let desired = DesiredState::from_rules(&all_rules(), SITE);
     let all = listing(&desired);
     let chains = desired.chains(Table::Filter).count();
-    let told = compare(&DesiredState::from_rules(&[], SITE), &all);
-    assert_eq!(told.len(), chains + 3, "{told:?}");
+    let differences = compare(&DesiredState::from_rules(&[], SITE), &all);
+    assert_eq!(differences.len(), chains + 3, "{differences:?}");
     let text = repaired(&DesiredState::from_rules(&[], SITE), &all);
     assert_eq!(text.matches("\n-X ").count(), chains);
     assert_eq!(text.matches("\n-D ").count(), 3);
@@ -317,8 +317,12 @@ fn what_iptables_spells_otherwise_is_asked_for_and_believed() {
     assert!(!asked.is_empty());
     assert_eq!(detect_drift(&desired, &saved, &asked), []);
     assert_eq!(reconcile(&desired, &saved, &asked, &[], Repair::Patch), []);
-    let told = detect_drift(&desired, &saved, &[]);
-    assert_eq!(told.len(), 2 * asked.len(), "missing and foreign: {told:?}");
+    let differences = detect_drift(&desired, &saved, &[]);
+    assert_eq!(
+        differences.len(),
+        2 * asked.len(),
+        "missing and foreign: {differences:?}"
+    );
     // And what it has counted is not lost, should its chain have to be filled again.
     let removed = all
         .lines()

@@ -15,7 +15,7 @@ use pluto_updown::netfilter::Backend;
 
 use crate::support::emulator::{Emulator, Kind};
 use crate::support::namespace::{Namespace, prefix, tool};
-use crate::support::packet::{self, Journey, Packet, journey};
+use crate::support::packet::{self, Packet, PacketTrace, trace_packet};
 
 /// The addresses of a family.
 #[derive(Clone, Copy)]
@@ -163,8 +163,8 @@ impl Lab {
     #[track_caller]
     pub fn assert_counted(&self, emulator: &Emulator, packets: &[Packet], what: &str) {
         let mut expected = BTreeMap::new();
-        let journeys: Vec<Journey> = packets.iter().map(|packet| journey(emulator, packet)).collect();
-        for rule in journeys.iter().flat_map(Journey::matched) {
+        let traces: Vec<PacketTrace> = packets.iter().map(|packet| trace_packet(emulator, packet)).collect();
+        for rule in traces.iter().flat_map(PacketTrace::matched) {
             if let Some(name) = comment(rule) {
                 *expected.entry(name.to_owned()).or_default() += 1;
             }
@@ -192,7 +192,7 @@ impl Lab {
     }
 
     pub fn udp(&self, machine: &Namespace, address: &str, port: u16) -> UdpSocket {
-        let socket = machine.inside(|| freed(|| UdpSocket::bind(at(address, port))));
+        let socket = machine.inside(|| freed(|| UdpSocket::bind(socket_address(address, port))));
         socket
             .set_read_timeout(Some(Duration::from_secs(5)))
             .expect("a timeout");
@@ -201,7 +201,8 @@ impl Lab {
 
     pub fn listen(&self, port: u16) -> TcpListener {
         let address = addresses(self.family).right;
-        self.right.inside(|| freed(|| TcpListener::bind(at(address, port))))
+        self.right
+            .inside(|| freed(|| TcpListener::bind(socket_address(address, port))))
     }
 
     /// A connection from the left machine to the right one.
@@ -209,7 +210,7 @@ impl Lab {
         let address = addresses(self.family).right;
         let stream = self
             .left
-            .inside(|| TcpStream::connect_timeout(&at(address, port), Duration::from_secs(5)))?;
+            .inside(|| TcpStream::connect_timeout(&socket_address(address, port), Duration::from_secs(5)))?;
         self.streams.push(stream.try_clone().expect("the same connection"));
         Ok(stream)
     }
@@ -236,12 +237,12 @@ fn freed<T>(bind: impl Fn() -> io::Result<T>) -> T {
     }
 }
 
-pub fn at(address: &str, port: u16) -> SocketAddr {
+pub fn socket_address(address: &str, port: u16) -> SocketAddr {
     let address: IpAddr = address.parse().expect("an address");
     SocketAddr::new(address, port)
 }
 
-/// What stands in the comment of a rule, by which it is known: no two have the same. A word is printed without quotes.
+/// What is in the comment of a rule, by which it is known: no two have the same. A word is printed without quotes.
 fn comment(rule: &str) -> Option<&str> {
     let text = rule.split_once("--comment ")?.1;
     match text.strip_prefix('"') {

@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use crate::support::emulator::Kind;
 use crate::support::namespace::VARIANTS;
-use crate::support::packet::{ConnectionState, Packet, journey};
-use lab::{Lab, V4, at};
+use crate::support::packet::{ConnectionState, Packet, trace_packet};
+use lab::{Lab, V4, socket_address};
 use pluto_updown::net::Family;
 use rules::{counting, with_rule};
 
@@ -74,19 +74,19 @@ fn a_journey_goes_and_ends_where_the_kernels_does() {
         let to = lab.udp(&lab.right, V4.right, 500);
         let mut port = 40_100;
         for (kind, hook) in hooks {
-            let stands = |rule: &&&str| match **rule {
+            let is_counted = |rule: &&&str| match **rule {
                 "-j DROP" => kind != Kind::Nat,
                 "-j REJECT" => kind == Kind::Filter,
                 _ => true,
             };
-            for rule in RULES.iter().filter(stands) {
+            for rule in RULES.iter().filter(is_counted) {
                 let emulator = lab.load(&with_rule(kind, hook, rule));
                 port += 1;
                 let from = lab.udp(&lab.left, V4.left, port);
                 lab.reset();
-                from.send_to(b"x", at(V4.right, 500)).expect("sending");
+                from.send_to(b"x", socket_address(V4.right, 500)).expect("sending");
                 let packet = lab.there().udp(port, 500);
-                let passes = journey(&emulator, &packet).passes;
+                let passes = trace_packet(&emulator, &packet).passes;
                 lab.assert_counted(&emulator, &[packet], &format!("{rule} in {} {hook}", kind.name()));
                 to.set_read_timeout(Some(Duration::from_millis(if passes { 5_000 } else { 50 })))
                     .expect("a timeout");

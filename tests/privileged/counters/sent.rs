@@ -10,9 +10,9 @@ use std::net::{SocketAddr, UdpSocket};
 
 use pluto_updown::net::Family;
 
-use super::lab::{Addresses, Lab, addresses, at};
+use super::lab::{Addresses, Lab, addresses, socket_address};
 use crate::support::emulator::Emulator;
-use crate::support::packet::{ConnectionState, Packet, journey};
+use crate::support::packet::{ConnectionState, Packet, trace_packet};
 
 fn unreachable(family: Family, packet: Packet) -> Packet {
     match family {
@@ -35,7 +35,7 @@ impl Lab {
     /// Sends something from a socket to an address, and waits until it is there.
     pub fn send(&self, from: &UdpSocket, to: &UdpSocket, address: &str) -> SocketAddr {
         let port = to.local_addr().expect("its address").port();
-        from.send_to(b"x", at(address, port)).expect("sending");
+        from.send_to(b"x", socket_address(address, port)).expect("sending");
         let (_, source) = to.recv_from(&mut [0; 8]).expect("something comes");
         source
     }
@@ -62,10 +62,10 @@ impl Lab {
         let (from, to) = (self.udp(&self.left, left, 40_002), self.udp(&self.right, right, port));
         self.reset();
         let source = self.send(&from, &to, right);
-        // Which one of the gateway's addresses is the one of the device, is for the kernel to say.
+        // Which one of the gateway's addresses is the one of the interface, is for the kernel to say.
         let address = &source.ip().to_string();
         let question = self.there().udp(40_002, port).device_address(address);
-        assert_eq!(journey(emulator, &question).packet.source, source.ip());
+        assert_eq!(trace_packet(emulator, &question).packet.source, source.ip());
         self.assert_counted(emulator, &[question], "a translated question");
         self.reset();
         to.send_to(b"x", source).expect("sending");
@@ -88,7 +88,7 @@ impl Lab {
         let source = self.send(&from, &to, near_left);
         let question = Packet::between(left, near_left).udp(40_003, 700);
         let question = question.in_by("eth1").out_by("eth2");
-        assert_eq!(journey(emulator, &question).packet.destination.to_string(), right);
+        assert_eq!(trace_packet(emulator, &question).packet.destination.to_string(), right);
         self.assert_counted(emulator, &[question], "a question to another");
         self.reset();
         to.send_to(b"x", source).expect("sending");
@@ -101,7 +101,7 @@ impl Lab {
     pub fn ask_nobody(&self, emulator: &Emulator) {
         let Addresses { left, right, .. } = addresses(self.family);
         let from = self.udp(&self.left, left, 40_004);
-        from.connect(at(right, 4500)).expect("connecting");
+        from.connect(socket_address(right, 4500)).expect("connecting");
         self.reset();
         from.send(b"x").expect("sending");
         assert!(from.recv(&mut [0; 8]).is_err(), "somebody listens");

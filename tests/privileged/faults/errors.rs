@@ -12,8 +12,8 @@ use pluto_updown::netfilter::Backend;
 use super::steps::traced;
 use crate::support::binary::{Call, Ending};
 use crate::support::captures::libreswan_up;
-use crate::support::figures::tell;
-use crate::support::namespace::{Namespace, timeless};
+use crate::support::figures::print_figure;
+use crate::support::namespace::{Namespace, order_independent};
 use crate::support::random::{Random, parameter, seed};
 
 /// The system calls that are made to fail. Those behind a question mark are not on every machine.
@@ -50,7 +50,7 @@ fn errors(system_call: &str, shown: &str) -> Vec<&'static str> {
 }
 
 /// Makes a call that goes well; returns every point at which it could have failed.
-fn points(machine: &Namespace, call: &Call) -> Vec<Point> {
+fn failure_points(machine: &Namespace, call: &Call) -> Vec<Point> {
     let log = machine.path("points");
     let trace = format!("trace={FAILING}");
     let path = log.to_str().expect("a plain path");
@@ -112,21 +112,21 @@ enum Came {
 /// A call at one of whose points something fails.
 struct Life {
     /// Whether the tunnel stands before it.
-    stands: bool,
+    was_up: bool,
     call: Call,
 }
 
 impl Life {
     fn begin(&self, machine: &Namespace) {
-        machine.hook().must(&bystander());
-        if self.stands {
-            machine.hook().must(&libreswan_up());
+        machine.hook().expect_success(&unconcerned_call());
+        if self.was_up {
+            machine.hook().expect_success(&libreswan_up());
         }
     }
 
     fn end(machine: &Namespace) {
-        machine.hook().must(&libreswan_up().opposite());
-        machine.hook().must(&bystander().opposite());
+        machine.hook().expect_success(&libreswan_up().opposite());
+        machine.hook().expect_success(&unconcerned_call().opposite());
     }
 
     /// Fails at one point in so many, of which the seed says the first; tells the figures, and what went wrong.
@@ -135,7 +135,7 @@ impl Life {
         let empty = machine.listing();
         self.begin(&machine);
         let before = tables(&machine);
-        let points = points(&machine, &self.call);
+        let points = failure_points(&machine, &self.call);
         let after = tables(&machine);
         Self::end(&machine);
         machine.assert_as_before(&empty);
@@ -161,7 +161,7 @@ impl Life {
             machine.assert_as_before(&empty);
         }
         let right: usize = came.values().sum();
-        tell(format_args!(
+        print_figure(format_args!(
             "{} on {backend}: {met} injected errors, {right} right: {came:?}",
             self.call
         ));
@@ -197,9 +197,11 @@ impl Life {
         if is_refused && &now != before {
             return Err("it was refused, and something has changed".to_owned());
         }
-        machine.hook().must(&bystander().saying("route-client"));
+        machine
+            .hook()
+            .expect_success(&unconcerned_call().with_verb("route-client"));
         let settled = tables(machine);
-        let right = if machine.recorded("net-net").is_some() == self.stands {
+        let right = if machine.recorded("net-net").is_some() == self.was_up {
             before
         } else {
             after
@@ -208,7 +210,7 @@ impl Life {
             return Err(format!("the next call did not find out: {settled}"));
         }
         // And the same call again is made.
-        machine.hook().must(&self.call);
+        machine.hook().expect_success(&self.call);
         match &tables(machine) == after {
             true if is_refused => Ok(Came::Refused),
             true => Ok(Came::FoundOut),
@@ -217,25 +219,25 @@ impl Life {
     }
 }
 
-/// A tunnel in the same block that is not concerned.
-fn bystander() -> Call {
+/// A tunnel in the same bucket that is not concerned.
+fn unconcerned_call() -> Call {
     libreswan_up().of_tunnel(9).with("PLUTO_PEER_CLIENT", "10.2.9.0/24")
 }
 
 fn tables(machine: &Namespace) -> String {
-    timeless(&machine.saved(Family::Ipv4))
+    order_independent(&machine.saved(Family::Ipv4))
 }
 
 /// One point in so many is tried, unless `FAULTS_STRIDE` says otherwise; another set of them each time.
 const STRIDE: usize = 9;
 
-fn every_point(stands: bool, backend: Backend) {
-    let call = if stands {
+fn every_point(was_up: bool, backend: Backend) {
+    let call = if was_up {
         libreswan_up().opposite()
     } else {
         libreswan_up()
     };
-    Life { stands, call }.with_an_error_at_every_point(backend, parameter("FAULTS_STRIDE", STRIDE), seed());
+    Life { was_up, call }.with_an_error_at_every_point(backend, parameter("FAULTS_STRIDE", STRIDE), seed());
 }
 
 #[test]

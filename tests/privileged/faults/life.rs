@@ -8,8 +8,8 @@ use pluto_updown::netfilter::{Backend, Table};
 use super::steps::{Step, die, live};
 use crate::support::binary::Call;
 use crate::support::captures::libreswan_up;
-use crate::support::figures::tell;
-use crate::support::namespace::{Namespace, ours, timeless};
+use crate::support::figures::print_figure;
+use crate::support::namespace::{Namespace, order_independent, own_chain_sizes};
 
 /// The call behind the one that was killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,18 +41,18 @@ pub(crate) struct Life {
 /// The number by which a replacement differs from what it replaces.
 pub(crate) const REPLACING_REQID: &str = "16401";
 
-/// A tunnel in the same block that stood before and is not concerned.
-fn bystander() -> Call {
+/// A tunnel in the same bucket that was up before and is not concerned.
+fn unconcerned_call() -> Call {
     libreswan_up().of_tunnel(9).with("PLUTO_PEER_CLIENT", "10.2.9.0/24")
 }
 
 /// The filter table, and what of ours is in the nat table.
 fn tables(machine: &Namespace) -> String {
-    timeless(&machine.saved(Family::Ipv4)) + &format!("{:?}", nat(machine))
+    order_independent(&machine.saved(Family::Ipv4)) + &format!("{:?}", nat(machine))
 }
 
 fn nat(machine: &Namespace) -> BTreeMap<String, usize> {
-    ours(&machine.saved_table(machine.backend, Family::Ipv4, Table::Nat))
+    own_chain_sizes(&machine.saved_table(machine.backend, Family::Ipv4, Table::Nat))
 }
 
 /// What the tables hold with the tunnel and without.
@@ -86,7 +86,7 @@ impl Life {
         }
         // How often it waits depends on how fast iptables-restore is.
         let waits = steps.iter().filter(|step| step.is_waiting()).count();
-        tell(format_args!(
+        print_figure(format_args!(
             "{} killed on {backend}, then {next:?}: {} steps, {deaths} deaths, {deaths} right",
             self.killed,
             steps.len()
@@ -99,25 +99,25 @@ impl Life {
     }
 
     fn begin(&self, machine: &Namespace) {
-        machine.hook().must(&bystander());
-        (0..self.ups).for_each(|_| machine.hook().must(&self.up));
+        machine.hook().expect_success(&unconcerned_call());
+        (0..self.ups).for_each(|_| machine.hook().expect_success(&self.up));
     }
 
     /// The rest of the two tunnels' life, with as many downs as there may be ups.
     fn end(&self, machine: &Namespace) {
         for _ in 0..self.ups + 2 {
-            machine.hook().must(&self.up.clone().saying("down-client"));
+            machine.hook().expect_success(&self.up.clone().with_verb("down-client"));
         }
-        machine.hook().must(&bystander().opposite());
+        machine.hook().expect_success(&unconcerned_call().opposite());
     }
 
     fn expected(&self, machine: &Namespace, before: [String; 2]) -> Expected {
-        machine.hook().must(&bystander());
+        machine.hook().expect_success(&unconcerned_call());
         let alone = tables(machine);
-        machine.hook().must(&self.up);
+        machine.hook().expect_success(&self.up);
         let first = tables(machine);
-        let as_killed = self.killed.clone().saying("up-client");
-        machine.hook().must(&as_killed);
+        let as_killed = self.killed.clone().with_verb("up-client");
+        machine.hook().expect_success(&as_killed);
         let together = [first, tables(machine)];
         self.end(machine);
         Expected {
@@ -131,15 +131,15 @@ impl Life {
     fn go_on(&self, machine: &Namespace, expected: &Expected, next: Next, step: &Step) {
         let pending = machine.record_exists("pending");
         let was_on_record = machine.recorded("net-net").is_some();
-        machine.hook().must(&match next {
+        machine.hook().expect_success(&match next {
             Next::Again => self.killed.clone(),
             Next::Opposite => self.killed.clone().opposite(),
-            Next::Other => bystander().saying("route-client"),
+            Next::Other => unconcerned_call().with_verb("route-client"),
         });
         let what = format!("{} killed at {step} (pending: {pending}), then {next:?}", self.killed);
         let record = machine.recorded("net-net");
-        if let Some(stands) = self.stands(next, pending, was_on_record) {
-            assert_eq!(record.is_some(), stands, "{what}: should the tunnel stand?");
+        if let Some(is_up) = self.is_up_after(next, pending, was_on_record) {
+            assert_eq!(record.is_some(), is_up, "{what}: should the tunnel be recorded?");
         }
         // Of an up that replaces another it is open which of the two stands: the record knows.
         let right = match &record {
@@ -151,7 +151,7 @@ impl Life {
     }
 
     /// Whether the tunnel stands after the next call; nothing, if it may or may not.
-    fn stands(&self, next: Next, pending: bool, was_on_record: bool) -> Option<bool> {
+    fn is_up_after(&self, next: Next, pending: bool, was_on_record: bool) -> Option<bool> {
         let verb = self.killed.get("PLUTO_VERB");
         match next {
             Next::Other if pending => Some(self.stands_if_settled.unwrap_or(true)),

@@ -9,7 +9,7 @@ use pluto_updown::netfilter::Backend;
 
 use crate::support::binary::{Call, Ending};
 use crate::support::captures::strongswan_up;
-use crate::support::namespace::{Namespace, VARIANTS, ours, timeless, tool};
+use crate::support::namespace::{Namespace, VARIANTS, order_independent, own_chain_sizes, tool};
 
 /// Four chains each: more than one commit of iptables-nft has.
 const TUNNELS: usize = 270;
@@ -32,7 +32,7 @@ fn machine(backend: Backend) -> (Namespace, [String; 2]) {
     let machine = Namespace::bare(backend);
     let before = machine.listing();
     machine.settings(OPEN);
-    (0..TUNNELS).for_each(|number| machine.hook().must(&up(number)));
+    (0..TUNNELS).for_each(|number| machine.hook().expect_success(&up(number)));
     machine.shell(&format!(
         "cp -a {} {}",
         machine.state().display(),
@@ -75,7 +75,7 @@ fn die(machine: &Namespace, words: &[&str], system_call: &str, number: usize) ->
 }
 
 fn sorted(text: &str) -> Vec<String> {
-    let mut lines: Vec<_> = timeless(text).lines().map(str::to_owned).collect();
+    let mut lines: Vec<_> = order_independent(text).lines().map(str::to_owned).collect();
     lines.sort();
     lines
 }
@@ -85,7 +85,7 @@ fn sorted(text: &str) -> Vec<String> {
 fn a_flush_that_dies_between_commits_leaves_no_way_to_our_chains_and_one_more_completes_it() {
     for backend in VARIANTS {
         let (machine, before) = machine(backend);
-        let stood = sorted(&machine.saved(Family::Ipv4));
+        let installed = sorted(&machine.saved(Family::Ipv4));
         let (mut deaths, mut halves) = (0, 0);
         // iptables-nft commits with sendmsg, iptables-legacy with setsockopt.
         for number in [1, 2, 3, 4, 6] {
@@ -97,10 +97,10 @@ fn a_flush_that_dies_between_commits_leaves_no_way_to_our_chains_and_one_more_co
             let now = machine.saved(Family::Ipv4);
             let is_unhooked = !now.contains(" -j PLUTO-FORWARD") && !now.contains(" -j PLUTO-INPUT");
             assert!(
-                is_unhooked || sorted(&now) == stood,
+                is_unhooked || sorted(&now) == installed,
                 "{backend}, killed at {number}: neither whole nor without a way to it:\n{now}"
             );
-            let chains = ours(&now).len();
+            let chains = own_chain_sizes(&now).len();
             if killed.code != Some(0) {
                 deaths += 1;
                 halves += usize::from(is_unhooked && chains > 0);
@@ -113,7 +113,7 @@ fn a_flush_that_dies_between_commits_leaves_no_way_to_our_chains_and_one_more_co
             machine.assert_as_before(&before);
             replace(&machine.state(), &copy(&machine), &machine);
             assert_eq!(machine.hook().operate(&["restore"]).code, Some(0));
-            assert_eq!(sorted(&machine.saved(Family::Ipv4)), stood, "{backend}");
+            assert_eq!(sorted(&machine.saved(Family::Ipv4)), installed, "{backend}");
         }
         assert!(
             deaths > 0 && (backend == Backend::Legacy || halves > 0),
@@ -165,7 +165,7 @@ fn calls_of_a_daemon_get_between_the_parts_of_a_start() {
         let mut longest = Duration::ZERO;
         for number in [TUNNELS, TUNNELS + 1, TUNNELS + 2] {
             let begun = Instant::now();
-            machine.hook().must(&up(number));
+            machine.hook().expect_success(&up(number));
             longest = longest.max(begun.elapsed());
         }
         let whole = started.join().expect("a start that goes well");

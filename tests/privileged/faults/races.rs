@@ -10,7 +10,7 @@ use crate::support::captures::libreswan_up;
 use crate::support::namespace::{Namespace, VARIANTS, tool};
 
 /// The program, held up behind each of the system calls by which it comes to its lock.
-fn slow(machine: &Namespace) -> Hook {
+fn slowed_hook(machine: &Namespace) -> Hook {
     const HELD_UP: &str = "inject=?mkdir,mkdirat,statx,flock:delay_exit=15000";
     let strace = tool("strace").display().to_string();
     machine.started_by(&[&strace, "-qq", "-o", "/dev/null", "-e", HELD_UP, "--"])
@@ -25,12 +25,12 @@ fn a_slow_call_gets_its_lock_while_others_make_and_remove_the_folders() {
     thread::scope(|scope| {
         let fast = scope.spawn(|| {
             while !done.load(Ordering::Relaxed) {
-                machine.hook().must(&libreswan_up().of_tunnel(9));
-                machine.hook().must(&libreswan_up().of_tunnel(9).opposite());
+                machine.hook().expect_success(&libreswan_up().of_tunnel(9));
+                machine.hook().expect_success(&libreswan_up().of_tunnel(9).opposite());
             }
         });
         let endings: Vec<_> = (0..12)
-            .map(|_| slow(&machine).call(&libreswan_up().opposite()))
+            .map(|_| slowed_hook(&machine).call(&libreswan_up().opposite()))
             .collect();
         done.store(true, Ordering::Relaxed);
         fast.join().expect("nothing went wrong with the others");
@@ -48,7 +48,7 @@ fn a_caller_that_ignores_sigchld_learns_how_a_call_ended() {
         let before = machine.listing();
         let perl = tool("perl").display().to_string();
         let deaf = machine.started_by(&[&perl, "-e", "$SIG{CHLD} = 'IGNORE'; exec @ARGV"]);
-        deaf.must(&libreswan_up());
+        deaf.expect_success(&libreswan_up());
         assert_eq!(deaf.operate(&["status"]).code, Some(0), "{backend}");
         machine.reload(Family::Ipv4);
         let restored = deaf.operate(&["restore"]);
@@ -58,7 +58,7 @@ fn a_caller_that_ignores_sigchld_learns_how_a_call_ended() {
         let refused = libreswan_up().of_tunnel(9);
         deaf.call(&refused)
             .assert_refused(1, &["iptables-restore failed with status"]);
-        deaf.must(&libreswan_up().opposite());
+        deaf.expect_success(&libreswan_up().opposite());
         machine.assert_as_before(&before);
     }
 }

@@ -8,7 +8,7 @@ use super::life::Next;
 use super::steps::{Step, die, live};
 use crate::support::binary::Call;
 use crate::support::captures::libreswan_up;
-use crate::support::figures::tell;
+use crate::support::figures::print_figure;
 use crate::support::namespace::Namespace;
 
 /// A gateway with a way out.
@@ -36,18 +36,18 @@ fn network(machine: &Namespace) -> BTreeSet<String> {
 /// A route to everything: two halves, and a source address that this machine does not have.
 fn route() -> Call {
     libreswan_up()
-        .saying("route-client")
+        .with_verb("route-client")
         .with("PLUTO_PEER_CLIENT", "0.0.0.0/0")
         .with("PLUTO_MY_SOURCEIP", "10.1.0.1")
 }
 
-/// A route to another network that stands before and is not concerned.
-fn bystander(source: &str) -> Call {
+/// A route to another network that was there before and is not concerned.
+fn unconcerned_call(source: &str) -> Call {
     route().of_tunnel(9).with("PLUTO_MY_SOURCEIP", source)
 }
 
 fn unrouted(call: &Call) -> Call {
-    call.clone().saying("unroute-client")
+    call.clone().with_verb("unroute-client")
 }
 
 /// A route, one beside it, and the call that is killed.
@@ -83,7 +83,7 @@ impl Life {
                 self.end(&machine, &expected.before, &format!("{step}, then {next:?}"));
             }
             let waits = steps.iter().filter(|step| step.is_waiting()).count();
-            tell(format_args!(
+            print_figure(format_args!(
                 "{} killed, then {next:?}: {} steps, {deaths} deaths, {deaths} right",
                 self.killed,
                 steps.len()
@@ -97,25 +97,25 @@ impl Life {
     }
 
     fn begin(&self, machine: &Namespace) {
-        machine.whole_hook(&[]).must(&self.bystander);
+        machine.whole_hook(&[]).expect_success(&self.bystander);
         if !self.routes() {
-            machine.whole_hook(&[]).must(&route());
+            machine.whole_hook(&[]).expect_success(&route());
         }
     }
 
     /// The other calls of the two routes' life leave nothing, whatever was killed.
     fn end(&self, machine: &Namespace, before: &BTreeSet<String>, what: &str) {
-        machine.whole_hook(&[]).must(&unrouted(&route()));
-        machine.whole_hook(&[]).must(&unrouted(&self.bystander));
+        machine.whole_hook(&[]).expect_success(&unrouted(&route()));
+        machine.whole_hook(&[]).expect_success(&unrouted(&self.bystander));
         assert_eq!(&network(machine), before, "left behind by {} at {what}", self.killed);
         assert!(!machine.state().exists(), "a record of {} at {what}", self.killed);
     }
 
     fn expected(&self, machine: &Namespace) -> Expected {
         let before = network(machine);
-        machine.whole_hook(&[]).must(&self.bystander);
+        machine.whole_hook(&[]).expect_success(&self.bystander);
         let alone = network(machine);
-        machine.whole_hook(&[]).must(&route());
+        machine.whole_hook(&[]).expect_success(&route());
         let together = network(machine);
         self.end(machine, &before, "no step");
         Expected {
@@ -127,7 +127,7 @@ impl Life {
 
     fn go_on(&self, machine: &Namespace, expected: &Expected, next: Next, step: &Step) {
         let opposite = if self.routes() { unrouted(&route()) } else { route() };
-        machine.whole_hook(&[]).must(&match next {
+        machine.whole_hook(&[]).expect_success(&match next {
             Next::Again => self.killed.clone(),
             Next::Opposite => opposite,
             Next::Other => self.bystander.clone(),
@@ -156,7 +156,7 @@ impl Life {
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn a_killed_route_is_completed_or_undone_by_the_next_call() {
     Life {
-        bystander: bystander("10.1.0.2"),
+        bystander: unconcerned_call("10.1.0.2"),
         killed: route(),
     }
     .with_a_death_at_every_step(&Next::ALL);
@@ -166,7 +166,7 @@ fn a_killed_route_is_completed_or_undone_by_the_next_call() {
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn a_killed_unroute_is_completed_or_undone_by_the_next_call() {
     Life {
-        bystander: bystander("10.1.0.2"),
+        bystander: unconcerned_call("10.1.0.2"),
         killed: unrouted(&route()),
     }
     .with_a_death_at_every_step(&Next::ALL);
@@ -177,7 +177,7 @@ fn a_killed_unroute_is_completed_or_undone_by_the_next_call() {
 fn a_killed_route_leaves_a_source_address_to_the_other_network() {
     for killed in [route(), unrouted(&route())] {
         Life {
-            bystander: bystander("10.1.0.1"),
+            bystander: unconcerned_call("10.1.0.1"),
             killed,
         }
         .with_a_death_at_every_step(&[Next::Opposite]);

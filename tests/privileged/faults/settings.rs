@@ -1,4 +1,4 @@
-//! An `up` by settings that need every table and a guard, and a `start` that changes all there is, killed at any step.
+//! An `up` by settings that need every table and a blocked pair, and a `start` that changes all there is, killed at any step.
 
 use pluto_updown::net::Family;
 use pluto_updown::netfilter::{Backend, Table};
@@ -6,7 +6,7 @@ use pluto_updown::netfilter::{Backend, Table};
 use super::steps::{Step, die, live};
 use crate::support::binary::Call;
 use crate::support::captures::{libreswan_up, strongswan_up};
-use crate::support::namespace::{Namespace, timeless};
+use crate::support::namespace::{Namespace, order_independent};
 
 /// Everything for one connection.
 const ALL: &str = "[[connection]]\nname = \"net-net\"\nallow = [\"tcp/22\"]\nhost-access = \"no\"\nnat = \"masquerade\"\nmss = 1300\n\
@@ -18,15 +18,15 @@ fn restricted(up: Call) -> Call {
     up.with("PLUTO_MY_SOURCEIP", "10.1.0.1")
 }
 
-/// A tunnel in the same block that stood before and is not concerned.
-fn bystander() -> Call {
+/// A tunnel in the same bucket that was up before and is not concerned.
+fn unconcerned_call() -> Call {
     libreswan_up().of_tunnel(9).with("PLUTO_PEER_CLIENT", "10.2.9.0/24")
 }
 
 /// All tables of IPv4.
 fn tables(machine: &Namespace) -> String {
     Table::ALL
-        .map(|table| timeless(&machine.saved_table(machine.backend, Family::Ipv4, table)))
+        .map(|table| order_independent(&machine.saved_table(machine.backend, Family::Ipv4, table)))
         .concat()
 }
 
@@ -41,16 +41,16 @@ fn command(machine: &Namespace, words: &str) {
 
 /// A machine with a bystander and these settings.
 fn begin(machine: &Namespace, settings: &str) {
-    machine.hook().must(&bystander());
+    machine.hook().expect_success(&unconcerned_call());
     machine.settings(settings);
 }
 
 /// Takes everything down that may be up.
 fn end(machine: &Namespace, before: &str, up: &Call, what: &str) {
     for _ in 0..4 {
-        machine.hook().must(&up.clone().saying("down-client"));
+        machine.hook().expect_success(&up.clone().with_verb("down-client"));
     }
-    machine.hook().must(&bystander().opposite());
+    machine.hook().expect_success(&unconcerned_call().opposite());
     command(machine, "stop");
     command(machine, "unblock --all");
     machine.settings("");
@@ -103,7 +103,9 @@ impl Death<'_> {
     fn go_on(&self, [old, new]: [&String; 2], step: &Step) {
         let machine = self.machine;
         let pending = machine.record_exists("pending");
-        machine.hook().must(&bystander().saying("route-client"));
+        machine
+            .hook()
+            .expect_success(&unconcerned_call().with_verb("route-client"));
         let what = format!("{} killed at {step} (pending: {pending})", self.killed);
         assert!(!machine.record_exists("pending"), "{what}: still pending");
         let now = tables(machine);
@@ -111,8 +113,8 @@ impl Death<'_> {
             now == *old || now == *new,
             "{what}: neither as before nor as wanted:\n{now}"
         );
-        if let (true, Some(stands)) = (pending, self.settles_as) {
-            assert_eq!(now == *new, stands, "{what}");
+        if let (true, Some(is_new)) = (pending, self.settles_as) {
+            assert_eq!(now == *new, is_new, "{what}");
         }
         // The same call again does it.
         let ending = machine.hook().call(&self.killed);
@@ -151,14 +153,14 @@ fn a_killed_up_of_strongswans_that_restricts_is_completed_in_every_table_with_it
     killed_up(strongswan_up(), true, Backend::Nft);
 }
 
-/// A `start` that puts the gateway's part and a guard in and changes a tunnel that stands.
+/// A `start` that installs the gateway's part and a blocked pair and changes a tunnel that is up.
 fn killed_start(backend: Backend) {
     let up = restricted(strongswan_up());
-    let stands = up.clone();
+    let before = up.clone();
     Death {
         machine: &Namespace::new(backend),
         settings: &format!("{GATEWAY}{ALL}"),
-        first: &move |machine: &Namespace| machine.hook().must(&stands),
+        first: &move |machine: &Namespace| machine.hook().expect_success(&before),
         killed: Call::command(&["start"]),
         up,
         settles_as: Some(true),
@@ -191,12 +193,12 @@ fn killed_move_to_own(backend: Backend) {
     };
     let prepare = || {
         machine.settings("");
-        machine.hook().must(&up);
+        machine.hook().expect_success(&up);
         jumps("-A");
         machine.settings(own);
     };
     let end = || {
-        machine.hook().must(&up.clone().opposite());
+        machine.hook().expect_success(&up.clone().opposite());
         command(&machine, "stop");
         command(&machine, "flush --yes --force");
         machine.settings("");
@@ -216,7 +218,9 @@ fn killed_move_to_own(backend: Backend) {
         if die(&machine, Namespace::started_by, &start, step) {
             deaths += 1;
             // What is pending is settled by any call; what had not begun is done by one more start.
-            machine.hook().must(&bystander().saying("route-client"));
+            machine
+                .hook()
+                .expect_success(&unconcerned_call().with_verb("route-client"));
             assert!(!machine.record_exists("pending"), "{step}");
             command(&machine, "start");
             assert_eq!(tables(&machine), wanted, "{backend}: killed at {step}");

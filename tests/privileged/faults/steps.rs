@@ -50,8 +50,8 @@ impl Step {
     }
 }
 
-/// How the program is started by another one in a machine: for the firewall alone ([`Namespace::started_by`]) or with all its
-/// duties ([`Namespace::whole_hook`]).
+/// How the program is started by another one in a machine: for the firewall alone ([`Namespace::started_by`]) or as
+/// a whole ([`Namespace::whole_hook`]).
 pub(crate) type Start = fn(&Namespace, &[&str]) -> Hook;
 
 /// Starts a call by strace with these options and returns how it ended.

@@ -35,15 +35,15 @@ fn gateway() -> Namespace {
     namespace
 }
 
-fn route(destination: &str, device: &str) -> Route {
+fn route(destination: &str, interface: &str) -> Route {
     Route {
-        interface: Some(device.parse().unwrap()),
+        interface: Some(interface.parse().unwrap()),
         ..Route::to(destination.parse().unwrap())
     }
 }
 
 /// Puts an item in, with a socket of its own.
-fn put(namespace: &Namespace, item: &NetObject) -> Result<InstallResult, String> {
+fn install_item(namespace: &Namespace, item: &NetObject) -> Result<InstallResult, String> {
     namespace.inside(|| Kernel::open().unwrap().install(item).map_err(|error| error.to_string()))
 }
 
@@ -51,7 +51,7 @@ fn take_out(namespace: &Namespace, item: &NetObject) -> Result<Deleted, String> 
     namespace.inside(|| Kernel::open().unwrap().delete(item).map_err(|error| error.to_string()))
 }
 
-/// All that the kernel says of its network configuration; routes sorted, because those of a device stand where it came up.
+/// All that the kernel says of its network configuration; routes sorted, because those of an interface stand where it came up.
 fn configuration(namespace: &Namespace) -> String {
     namespace.shell(
         "for family in -4 -6; do

@@ -79,12 +79,12 @@ fn any_route() -> impl Strategy<Value = Route> {
     let metric = prop::option::of(prop::sample::select(vec![5, 9]));
     let mtu = prop::option::of(prop::sample::select(vec![1380, 1400]));
     let table = prop::sample::select(vec![RouteTable::MAIN, RouteTable::MAIN, RouteTable(50)]);
-    let device = prop::sample::select(vec!["eth0", "eth0", "eth0", "eth7"]);
+    let interface = prop::sample::select(vec!["eth0", "eth0", "eth0", "eth7"]);
     let options = prop::sample::select(vec![vec![], vec![], vec![RouteOption::Onlink]]);
     let origin = prop::option::weighted(0.2, prop::sample::select(vec![Origin(4), Origin(99)]));
     let options = (options, origin);
-    (prop_oneof![v4, v6], metric, mtu, table, device, options).prop_map(
-        |((to, via, source), metric, mtu, table, device, (options, origin))| Route {
+    (prop_oneof![v4, v6], metric, mtu, table, interface, options).prop_map(
+        |((to, via, source), metric, mtu, table, interface, (options, origin))| Route {
             via: via.map(|via| via.parse().unwrap()),
             source: source.map(|source| source.parse().unwrap()),
             metric,
@@ -93,7 +93,7 @@ fn any_route() -> impl Strategy<Value = Route> {
             options: (options.into_iter().filter(|_| via.is_some()))
                 .chain(origin.map(RouteOption::Proto))
                 .collect(),
-            ..route(to, device)
+            ..route(to, interface)
         },
     )
 }
@@ -106,10 +106,10 @@ fn other_items() -> Vec<NetObject> {
             scope,
         })
     };
-    let neighbour = |address: &str, device: &str| {
+    let neighbour = |address: &str, interface: &str| {
         NetObject::ProxyNeighbour(ProxyNeighbour {
             address: address.parse().unwrap(),
-            interface: device.parse().unwrap(),
+            interface: interface.parse().unwrap(),
         })
     };
     let rule = |to: &str, value| {

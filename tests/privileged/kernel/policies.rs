@@ -1,4 +1,4 @@
-//! The IPsec policies that the kernel lists, beside those that `ip xfrm policy` has put in.
+//! The IPsec policies that the kernel lists, beside those that `ip xfrm policy` has installed.
 
 use pluto_updown::net::Mark;
 use pluto_updown::netfilter::Backend;
@@ -18,9 +18,9 @@ fn listed(namespace: &Namespace) -> Vec<XfrmPolicy> {
     policies
 }
 
-fn plain(way: XfrmDirection, source: &str, destination: &str, reqids: &[u32]) -> XfrmPolicy {
+fn plain(direction: XfrmDirection, source: &str, destination: &str, reqids: &[u32]) -> XfrmPolicy {
     XfrmPolicy {
-        direction: way,
+        direction,
         source: source.parse().unwrap(),
         destination: destination.parse().unwrap(),
         protocol: 0,

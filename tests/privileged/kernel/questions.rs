@@ -15,10 +15,10 @@ fn lookup(machine: &Namespace, to: &str, from: Option<&str>) -> Lookup {
     machine.inside(|| Kernel::open().unwrap().lookup(address(to), from.map(address)).unwrap())
 }
 
-fn found(kind: RouteKind, device: &str, via: Option<&str>) -> Lookup {
+fn found(kind: RouteKind, interface: &str, via: Option<&str>) -> Lookup {
     Lookup::Found(NextHop {
         kind,
-        interface: Some(device.parse().unwrap()),
+        interface: Some(interface.parse().unwrap()),
         via: via.map(|via| via.parse().unwrap()),
     })
 }
@@ -92,8 +92,8 @@ fn that_there_is_no_way_is_an_answer() {
 fn a_device_is_told_by_its_name() {
     let machine = gateway();
     let link = |name: &str| {
-        let device: Interface = name.parse().unwrap();
-        machine.inside(|| Kernel::open().unwrap().link(&device).unwrap())
+        let interface: Interface = name.parse().unwrap();
+        machine.inside(|| Kernel::open().unwrap().link(&interface).unwrap())
     };
     let eth0 = link("eth0").unwrap();
     let index = machine.shell("cat /proc/self/net/dev_snmp6/eth0 | sed -n 's/^ifIndex[[:space:]]*//p'");

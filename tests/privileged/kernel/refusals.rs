@@ -4,7 +4,7 @@ use pluto_updown::netlink::{
     AddressScope, AssignedAddress, Deleted, Kernel, NetConfig as _, NetObject, NetlinkFault, ProxyNeighbour, Route,
 };
 
-use super::{gateway, put, route, take_out};
+use super::{gateway, install_item, route, take_out};
 
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
@@ -45,7 +45,7 @@ fn a_refusal_names_the_item_and_the_reason() {
         ),
     ] {
         assert_eq!(
-            put(&machine, &NetObject::Route(route)),
+            install_item(&machine, &NetObject::Route(route)),
             Err(format!("cannot install {said}"))
         );
     }

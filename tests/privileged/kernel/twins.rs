@@ -8,7 +8,7 @@ use pluto_updown::netlink::{
     ProxyNeighbour, Route, RouteOption, RouteTable,
 };
 
-use super::{configuration, gateway, put, route, take_out};
+use super::{configuration, gateway, install_item, route, take_out};
 use crate::support::namespace::Namespace;
 
 fn routes(destination: &str, via: &str, source: &str) -> Vec<Route> {
@@ -109,9 +109,9 @@ fn rules() -> Vec<PolicyRule> {
 }
 
 fn addresses() -> Vec<AssignedAddress> {
-    let each = |(address, device, scope): (&str, &str, AddressScope)| AssignedAddress {
+    let each = |(address, interface, scope): (&str, &str, AddressScope)| AssignedAddress {
         address: address.parse().unwrap(),
-        interface: device.parse().unwrap(),
+        interface: interface.parse().unwrap(),
         scope,
     };
     [
@@ -136,7 +136,7 @@ fn neighbours() -> Vec<ProxyNeighbour> {
 }
 
 /// The configuration, as soon as the address can be used: the shell does not wait for that, as we do.
-fn settled(machine: &Namespace, item: &NetObject) -> String {
+fn usable_configuration(machine: &Namespace, item: &NetObject) -> String {
     if let NetObject::Address(AssignedAddress { address, .. }) = item {
         let ip = address.addr();
         machine.shell(&format!(
@@ -148,22 +148,26 @@ fn settled(machine: &Namespace, item: &NetObject) -> String {
 
 /// Each item by us and by the shell, in and out, with everything the same after each step.
 fn assert_alike(items: impl IntoIterator<Item = NetObject>) {
-    let [ours, theirs] = [gateway(), gateway()];
-    let before = configuration(&ours);
+    let [by_program, by_shell] = [gateway(), gateway()];
+    let before = configuration(&by_program);
     for item in items {
         let lines = item.install_commands().join("\n");
-        assert_eq!(put(&ours, &item), Ok(InstallResult::New), "{lines}");
-        theirs.shell(&lines);
-        let with = configuration(&ours);
-        assert_eq!(with, settled(&theirs, &item), "{lines}");
+        assert_eq!(install_item(&by_program, &item), Ok(InstallResult::New), "{lines}");
+        by_shell.shell(&lines);
+        let with = configuration(&by_program);
+        assert_eq!(with, usable_configuration(&by_shell, &item), "{lines}");
         assert_ne!(with, before, "{lines} changes nothing");
         let line = item.delete_command();
-        assert_eq!(take_out(&ours, &item), Ok(Deleted::Out), "{line}");
-        theirs.shell(&line);
-        let without = configuration(&ours);
-        assert_eq!(without, configuration(&theirs), "{line}");
+        assert_eq!(take_out(&by_program, &item), Ok(Deleted::Out), "{line}");
+        by_shell.shell(&line);
+        let without = configuration(&by_program);
+        assert_eq!(without, configuration(&by_shell), "{line}");
         assert_eq!(without, before, "{line} leaves something behind");
-        assert_eq!(take_out(&ours, &item), Ok(Deleted::Absent), "{line}, a second time");
+        assert_eq!(
+            take_out(&by_program, &item),
+            Ok(Deleted::Absent),
+            "{line}, a second time"
+        );
     }
 }
 
@@ -195,7 +199,7 @@ fn a_proxy_neighbour_is_what_its_lines_make() {
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn a_route_takes_the_place_of_the_one_that_was_there() {
     for (destination, via) in [("10.2.0.0/24", "192.0.2.254"), ("2001:db8:2::/48", "2001:db8::fe")] {
-        let [ours, theirs] = [gateway(), gateway()];
+        let [by_program, by_shell] = [gateway(), gateway()];
         let plain = route(destination, "eth0");
         let via = Route {
             via: Some(via.parse().unwrap()),
@@ -213,9 +217,9 @@ fn a_route_takes_the_place_of_the_one_that_was_there() {
         .map(NetObject::Route)
         {
             let lines = item.install_commands().join("\n");
-            assert_eq!(put(&ours, &item), Ok(InstallResult::New), "{lines}");
-            theirs.shell(&lines);
-            assert_eq!(configuration(&ours), configuration(&theirs), "{lines}");
+            assert_eq!(install_item(&by_program, &item), Ok(InstallResult::New), "{lines}");
+            by_shell.shell(&lines);
+            assert_eq!(configuration(&by_program), configuration(&by_shell), "{lines}");
         }
     }
 }
@@ -230,7 +234,7 @@ fn what_stands_already_is_left_alone() {
         let lines = item.install_commands().join("\n");
         machine.shell(&lines);
         let before = configuration(&machine);
-        assert_eq!(put(&machine, &item), Ok(InstallResult::Existed), "{lines}");
+        assert_eq!(install_item(&machine, &item), Ok(InstallResult::Existed), "{lines}");
         assert_eq!(configuration(&machine), before, "{lines}");
     }
 }
@@ -273,7 +277,7 @@ fn the_kernel_holds_who_has_put_a_route_in() {
     };
     for (family, destination) in [(4, "10.2.0.0/24"), (6, "2001:db8:2::/48")] {
         for (origin, shown) in [(4, "proto static"), (3, "proto boot"), (77, "proto 77")] {
-            assert_eq!(put(&machine, &of(destination, origin)), Ok(InstallResult::New));
+            assert_eq!(install_item(&machine, &of(destination, origin)), Ok(InstallResult::New));
             let listed = machine.shell(&format!("ip -d -{family} route show {destination}"));
             assert!(listed.contains(shown), "{listed}");
             assert_eq!(
@@ -290,28 +294,28 @@ fn the_kernel_holds_who_has_put_a_route_in() {
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn somebody_elses_route_stays() {
     let machine = gateway();
-    let ours = Route {
+    let own_route = Route {
         mtu: Some(1400),
         ..route("10.2.0.0/24", "eth0")
     };
-    for theirs in [
+    for other_route in [
         "dev far",
         "via 192.0.2.9 dev eth0",
         "dev eth0 mtu 1200",
         "dev eth0 mtu 1400 table 60",
     ] {
-        machine.shell(&format!("ip -4 route add 10.2.0.0/24 {theirs}"));
+        machine.shell(&format!("ip -4 route add 10.2.0.0/24 {other_route}"));
         let before = configuration(&machine);
-        let ours = Route {
+        let own_route = Route {
             via: Some("192.0.2.254".parse().unwrap()),
-            ..ours.clone()
+            ..own_route.clone()
         };
         assert_eq!(
-            take_out(&machine, &NetObject::Route(ours)),
+            take_out(&machine, &NetObject::Route(own_route)),
             Ok(Deleted::Absent),
-            "{theirs}"
+            "{other_route}"
         );
-        assert_eq!(configuration(&machine), before, "{theirs}");
-        machine.shell(&format!("ip -4 route del 10.2.0.0/24 {theirs}"));
+        assert_eq!(configuration(&machine), before, "{other_route}");
+        machine.shell(&format!("ip -4 route del 10.2.0.0/24 {other_route}"));
     }
 }

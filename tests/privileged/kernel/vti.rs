@@ -2,7 +2,7 @@
 
 use pluto_updown::netlink::{Deleted, InstallResult, NetObject, VtiInterface};
 
-use super::{configuration, gateway, put, take_out};
+use super::{configuration, gateway, install_item, take_out};
 use crate::support::namespace::Namespace;
 
 fn vti(name: &str) -> VtiInterface {
@@ -32,34 +32,34 @@ fn with_variables(machine: &Namespace) -> String {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn a_vti_is_what_its_lines_make() {
-    let [ours, theirs] = [gateway(), gateway()];
+    let [by_program, by_shell] = [gateway(), gateway()];
     let whole = NetObject::VtiInterface(vti("vti01"));
-    if !kernel_has_them(&ours) {
+    if !kernel_has_them(&by_program) {
         let line = &whole.install_commands()[0];
         assert_eq!(
-            put(&ours, &whole),
+            install_item(&by_program, &whole),
             Err(format!("cannot install {line:?}: Operation not supported"))
         );
-        assert_eq!(take_out(&ours, &whole), Ok(Deleted::Absent));
+        assert_eq!(take_out(&by_program, &whole), Ok(Deleted::Absent));
         return;
     }
-    assert!(kernel_has_them(&theirs));
+    assert!(kernel_has_them(&by_shell));
     let shared = NetObject::VtiInterface(VtiInterface {
         remote: None,
         address: None,
         ..vti("vti.1")
     });
     for item in [whole, shared] {
-        let before = with_variables(&ours);
-        assert_eq!(put(&ours, &item), Ok(InstallResult::New));
-        theirs.shell(&item.install_commands().join("\n"));
-        assert_eq!(with_variables(&ours), with_variables(&theirs), "{item:?}");
-        assert_eq!(put(&ours, &item), Ok(InstallResult::Existed));
-        assert_eq!(take_out(&ours, &item), Ok(Deleted::Out));
-        theirs.shell(&item.delete_command());
-        assert_eq!(with_variables(&ours), with_variables(&theirs), "{item:?}");
-        assert_eq!(with_variables(&ours), before, "{item:?}");
-        assert_eq!(take_out(&ours, &item), Ok(Deleted::Absent));
+        let before = with_variables(&by_program);
+        assert_eq!(install_item(&by_program, &item), Ok(InstallResult::New));
+        by_shell.shell(&item.install_commands().join("\n"));
+        assert_eq!(with_variables(&by_program), with_variables(&by_shell), "{item:?}");
+        assert_eq!(install_item(&by_program, &item), Ok(InstallResult::Existed));
+        assert_eq!(take_out(&by_program, &item), Ok(Deleted::Out));
+        by_shell.shell(&item.delete_command());
+        assert_eq!(with_variables(&by_program), with_variables(&by_shell), "{item:?}");
+        assert_eq!(with_variables(&by_program), before, "{item:?}");
+        assert_eq!(take_out(&by_program, &item), Ok(Deleted::Absent));
     }
 }
 
@@ -76,7 +76,7 @@ fn a_vti_that_cannot_be_finished_is_not_left_half_made() {
         address: Some("0.0.0.0/0".parse().unwrap()),
         ..vti("vti01")
     };
-    let error = put(&machine, &NetObject::VtiInterface(broken)).unwrap_err();
+    let error = install_item(&machine, &NetObject::VtiInterface(broken)).unwrap_err();
     assert!(error.starts_with(&format!("cannot install {refused:?}: ")), "{error}");
     assert_eq!(with_variables(&machine), before);
 }

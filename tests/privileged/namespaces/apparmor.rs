@@ -35,7 +35,7 @@ struct Profile {
 }
 
 impl Profile {
-    fn read() -> Self {
+    fn read_profile() -> Self {
         let lines = PROFILE
             .lines()
             .map(str::trim)
@@ -58,7 +58,7 @@ impl Profile {
 
     fn allows(&self, path: &str, right: char) -> bool {
         let mut rules = self.rules.iter().filter(|(_, rights)| rights.contains(right));
-        rules.any(|(pattern, _)| fits(pattern.as_bytes(), path.as_bytes()))
+        rules.any(|(pattern, _)| path_fits(pattern.as_bytes(), path.as_bytes()))
     }
 
     /// Whether a program leaves the profile.
@@ -94,18 +94,18 @@ fn braces(pattern: &str) -> Vec<String> {
 }
 
 /// Whether a path fits a pattern of `*`, `**` and `[0-9]`.
-fn fits(pattern: &[u8], path: &[u8]) -> bool {
+fn path_fits(pattern: &[u8], path: &[u8]) -> bool {
     match pattern {
         [] => path.is_empty(),
-        [b'*', b'*', rest @ ..] => (0..=path.len()).any(|taken| fits(rest, &path[taken..])),
+        [b'*', b'*', rest @ ..] => (0..=path.len()).any(|taken| path_fits(rest, &path[taken..])),
         [b'*', rest @ ..] => {
             let end = path.iter().position(|byte| *byte == b'/').unwrap_or(path.len());
-            (0..=end).any(|taken| fits(rest, &path[taken..]))
+            (0..=end).any(|taken| path_fits(rest, &path[taken..]))
         }
         [b'[', b'0', b'-', b'9', b']', rest @ ..] => {
-            path.first().is_some_and(u8::is_ascii_digit) && fits(rest, &path[1..])
+            path.first().is_some_and(u8::is_ascii_digit) && path_fits(rest, &path[1..])
         }
-        [byte, rest @ ..] => path.first() == Some(byte) && fits(rest, &path[1..]),
+        [byte, rest @ ..] => path.first() == Some(byte) && path_fits(rest, &path[1..]),
     }
 }
 
@@ -179,7 +179,7 @@ impl Watched {
 
     /// What was opened and run, but by programs that leave the profile.
     fn take_in(&mut self) {
-        let profile = Profile::read();
+        let profile = Profile::read_profile();
         let text = fs::read_to_string(self.machine.path("strace")).expect("what strace saw");
         let mut released = BTreeSet::new();
         for line in text.lines() {
@@ -246,12 +246,12 @@ impl Watched {
 #[test]
 #[ignore = "needs root, iptables and strace: run by contrib/test"]
 fn the_profile_allows_what_a_hook_opens_and_runs() {
-    let profile = Profile::read();
+    let profile = Profile::read_profile();
     for backend in VARIANTS {
         let mut watched = Watched::new(Namespace::new(backend));
         watched.operate(&["start"]);
         for verb in ["prepare", "route", "up", "down", "unroute"] {
-            watched.call(&libreswan_up().saying(&format!("{verb}-client")));
+            watched.call(&libreswan_up().with_verb(&format!("{verb}-client")));
         }
         watched.call(&strongswan_up());
         watched.call(&strongswan_up().opposite());
@@ -294,7 +294,9 @@ fn patterns_are_read_as_apparmor_reads_them() {
         ("/run/pluto-updown/** r", "/run/pluto-updown/1/lock r", true),
         ("/etc/* r", "/etc/a/b r", false),
     ] {
-        let is_fit = braces(pattern).iter().any(|one| fits(one.as_bytes(), path.as_bytes()));
+        let is_fit = braces(pattern)
+            .iter()
+            .any(|one| path_fits(one.as_bytes(), path.as_bytes()));
         assert_eq!(is_fit, expected, "{pattern} {path}");
     }
 }

@@ -7,7 +7,7 @@ use crate::support::binary::Call;
 use crate::support::captures::{find_call, libreswan_up, strongswan_up};
 use crate::support::namespace::{Namespace, VARIANTS, prefix, the_administrators, tool};
 
-/// Tunnels that were up when the rules were saved: by policy and by device, in both families.
+/// Tunnels that were up when the rules were saved: by policy and by interface, in both families.
 fn dead() -> [Call; 3] {
     [
         strongswan_up().with("PLUTO_CONNECTION", "dead"),
@@ -29,7 +29,7 @@ fn boot(backend: Backend, saved: &[String; 2]) -> Namespace {
 /// What the administrator saved while the tunnels were up.
 fn saved(backend: Backend) -> [String; 2] {
     let machine = Namespace::new(backend);
-    dead().iter().for_each(|up| machine.hook().must(up));
+    dead().iter().for_each(|up| machine.hook().expect_success(up));
     Family::ALL.map(|family| {
         let save = tool(&format!("{}-{backend}-save", prefix(family)));
         machine.run([save], "")
@@ -38,15 +38,15 @@ fn saved(backend: Backend) -> [String; 2] {
 
 /// The tables of a machine that never had a tunnel.
 fn clean(saved: &[String; 2], backend: Backend) -> Vec<String> {
-    let theirs = saved.clone().map(|text| {
+    let admin_rules = saved.clone().map(|text| {
         let lines = text.lines().filter(|line| !line.contains("PLUTO-"));
         lines.fold(String::new(), |text, line| text + line + "\n")
     });
-    boot(backend, &theirs).everything()
+    boot(backend, &admin_rules).everything()
 }
 
 /// What `status` and `check` say of it, for which they end with 1.
-fn told(machine: &Namespace) -> (String, String) {
+fn status_and_check(machine: &Namespace) -> (String, String) {
     let [status, check] = ["status", "check"].map(|command| {
         let ending = machine.hook().operate(&[command]);
         assert_eq!(ending.code, Some(1), "{command}: {}", ending.out_text());
@@ -56,7 +56,7 @@ fn told(machine: &Namespace) -> (String, String) {
 }
 
 fn says_so(machine: &Namespace, family: Family) {
-    let (status, check) = told(machine);
+    let (status, check) = status_and_check(machine);
     let ruleset = format!("{}-{family}", machine.backend);
     let is_left = status.contains(&format!("{ruleset} filter: ")) && status.contains(" leftover chain");
     let is_unrecorded = status.contains("our chains are loaded") && status.contains(&ruleset);
@@ -110,16 +110,16 @@ fn reachable(listing: &str) -> Vec<&str> {
     chains
 }
 
-/// Without `start`: the first call writes the chains that its tunnel shares with others anew, and so leaves no way to a dead one.
+/// Without `start`: the first call writes the chains that its tunnel shares with others again, and so leaves no way to a dead one.
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn the_first_up_after_a_boot_opens_nothing_for_tunnels_that_are_dead() {
     for backend in VARIANTS {
         let saved = saved(backend);
-        // In the block of the dead tunnel, and in another.
+        // In the bucket of the dead tunnel, and in another.
         for living in [libreswan_up(), libreswan_up().of_tunnel(3)] {
             let machine = boot(backend, &saved);
-            machine.hook().must(&living);
+            machine.hook().expect_success(&living);
             let listing = machine.saved(Family::Ipv4);
             let dead = |chain: &&&str| chain.starts_with("PLUTO-dead-") || chain.starts_with("PLUTO-vti-");
             let open: Vec<_> = reachable(&listing)
@@ -132,9 +132,9 @@ fn the_first_up_after_a_boot_opens_nothing_for_tunnels_that_are_dead() {
             says_so(&machine, Family::Ipv6);
             assert_eq!(machine.hook().operate(&["restore"]).code, Some(0));
             let calm = Namespace::new(backend);
-            calm.hook().must(&living);
-            assert_eq!(machine.ours(), calm.ours(), "{backend}");
-            machine.hook().must(&living.opposite());
+            calm.hook().expect_success(&living);
+            assert_eq!(machine.own_chains(), calm.own_chains(), "{backend}");
+            machine.hook().expect_success(&living.opposite());
             assert_eq!(machine.everything(), clean(&saved, backend), "{backend}");
             assert!(!machine.state().exists());
         }
@@ -152,17 +152,17 @@ fn chains_of_ours_that_were_loaded_empty_are_no_obstacle() {
             lines.fold(String::new(), |text, line| text + line + "\n")
         });
         let machine = boot(backend, &emptied);
-        let theirs = Family::ALL.map(|family| the_administrators(&machine.saved(family)));
-        machine.hook().must(&libreswan_up());
+        let admin_rules = Family::ALL.map(|family| the_administrators(&machine.saved(family)));
+        machine.hook().expect_success(&libreswan_up());
         assert_eq!(machine.hook().operate(&["restore"]).code, Some(0));
         let calm = Namespace::new(backend);
-        calm.hook().must(&libreswan_up());
-        assert_eq!(machine.ours(), calm.ours(), "{backend}");
+        calm.hook().expect_success(&libreswan_up());
+        assert_eq!(machine.own_chains(), calm.own_chains(), "{backend}");
         assert_eq!(
             Family::ALL.map(|family| the_administrators(&machine.saved(family))),
-            theirs
+            admin_rules
         );
-        machine.hook().must(&libreswan_up().opposite());
+        machine.hook().expect_success(&libreswan_up().opposite());
         assert_eq!(machine.everything(), clean(&saved, backend), "{backend}");
     }
 }

@@ -7,7 +7,7 @@ use pluto_updown::net::Family;
 use pluto_updown::netfilter::Backend;
 
 use crate::support::captures::{calls, names, path};
-use crate::support::namespace::{Namespace, VARIANTS, ours, the_administrators};
+use crate::support::namespace::{Namespace, VARIANTS, own_chain_sizes, the_administrators};
 use crate::support::world::World;
 
 fn replay(machine: &Namespace, name: &str) {
@@ -52,7 +52,7 @@ fn the_captures_replay_on_a_machine_without_rules() {
         let machine = Namespace::bare(backend);
         for name in names() {
             replay(&machine, &name);
-            assert_eq!(machine.ours(), [const { std::collections::BTreeMap::new() }; 2]);
+            assert_eq!(machine.own_chains(), [const { std::collections::BTreeMap::new() }; 2]);
             assert!(!machine.state().exists());
         }
     }
@@ -66,14 +66,14 @@ fn assert_like_the_emulator(backend: Backend) {
         let mut world = World::default();
         world.tables.default = backend;
         for call in calls(&name) {
-            machine.hook().must(&call);
+            machine.hook().expect_success(&call);
             world
                 .call(&call.firewall_action())
                 .unwrap_or_else(|error| panic!("{name}: {call}: {error}"));
-            let emulated = Family::ALL.map(|family| ours(&world.book(family).save()));
-            assert_eq!(machine.ours(), emulated, "{name}: {call}");
-            let theirs = machine.listing().map(|listing| the_administrators(&listing));
-            assert_eq!(theirs, before, "{name}: {call}");
+            let emulated = Family::ALL.map(|family| own_chain_sizes(&world.emulator(family).save()));
+            assert_eq!(machine.own_chains(), emulated, "{name}: {call}");
+            let admin_rules = machine.listing().map(|listing| the_administrators(&listing));
+            assert_eq!(admin_rules, before, "{name}: {call}");
         }
         machine.assert_as_before(&before);
     }
@@ -91,7 +91,7 @@ fn after_each_captured_call_legacy_holds_what_the_emulator_holds() {
     assert_like_the_emulator(Backend::Legacy);
 }
 
-/// Looks at the tables again and again until it is told to stop, and returns how often.
+/// Looks at the tables again and again until it is stopped, and returns how often.
 fn watch(machine: &Namespace, before: &[String; 2], done: &AtomicBool) -> usize {
     let mut looks = 0;
     while !done.load(Ordering::Relaxed) {
@@ -104,7 +104,7 @@ fn watch(machine: &Namespace, before: &[String; 2], done: &AtomicBool) -> usize 
     looks
 }
 
-/// iptables-nft-save reads a table in pieces, and begins anew where it changes meanwhile; 1.8.9 then lists a rule twice that it had read
+/// iptables-nft-save reads a table in parts, and begins again where it changes meanwhile; 1.8.9 then lists a rule twice that it had read
 /// already. What is missing or out of order is not forgiven.
 fn without_repeats(listing: &str) -> Vec<&str> {
     let mut lines: Vec<_> = listing.lines().collect();

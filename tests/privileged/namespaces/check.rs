@@ -55,15 +55,15 @@ fn a_sound_machine_has_nothing_wrong_and_is_not_changed() {
         assert!(text.contains("the same results with a daemon's rights"), "{text}");
         assert_eq!(loaded(), tables, "{backend}");
         machine.assert_as_before(&before);
-        machine.hook().must(&libreswan_up());
-        let stands = machine.listing();
+        machine.hook().expect_success(&libreswan_up());
+        let before = machine.listing();
         let (wrong, text) = check(&machine.hook());
         assert_eq!(wrong, [""; 0], "{text}");
         assert!(
             text.contains(&format!("ok    {backend}-ipv4: all rules loaded")),
             "{text}"
         );
-        assert_eq!(machine.listing(), stands);
+        assert_eq!(machine.listing(), before);
     }
 }
 
@@ -94,7 +94,7 @@ fn rules_that_are_in_the_way_are_named() {
     for backend in VARIANTS {
         let machine = Namespace::new(backend);
         machine.settings("");
-        machine.hook().must(&libreswan_up());
+        machine.hook().expect_success(&libreswan_up());
         machine.tables(Family::Ipv4, &["-I", "FORWARD", "-i", "eth7", "-j", "DROP"]);
         assert_finds(
             &machine.hook(),
@@ -121,7 +121,7 @@ fn rules_that_are_in_the_way_are_named() {
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn what_is_missing_or_mixed_is_named() {
     let machine = Namespace::new(Backend::Legacy);
-    machine.hook().must(&libreswan_up());
+    machine.hook().expect_success(&libreswan_up());
     let mixed = machine.path("mixed");
     link_programs(&mixed, Backend::Nft);
     for action in ["restore", "save"] {
@@ -198,7 +198,7 @@ fn settings_that_are_not_understood_are_named() {
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn a_state_directory_without_space_and_a_call_that_died_halfway_are_wrong() {
     let machine = Namespace::new(Backend::Nft);
-    machine.hook().must(&libreswan_up());
+    machine.hook().expect_success(&libreswan_up());
     let state = machine.state().display().to_string();
     let ruleset = serde_json::json!({"variant": "nft", "family": "ipv4"});
     let journal = serde_json::json!({"format": 1, "rulebook": ruleset, "gone": [], "come": [], "settle": "abandon"});
@@ -285,7 +285,7 @@ fn whoever_uses_the_bit_of_the_mark_is_named_and_with_another_bit_nobody() {
 fn an_interface_that_is_only_named_like_a_tunnels_is_named() {
     for backend in VARIANTS {
         let machine = Namespace::new(backend);
-        machine.hook().must(&libreswan_up().with("VTI_IFACE", "vti1"));
+        machine.hook().expect_success(&libreswan_up().with("VTI_IFACE", "vti1"));
         let named = |interface: &str| {
             let (_, text) = check(&machine.hook());
             text.contains(&format!(

@@ -13,7 +13,7 @@ fn at_once(machine: &Namespace, calls: impl IntoIterator<Item = Call>) {
         .into_iter()
         .map(|call| {
             let hook = hook.clone();
-            thread::spawn(move || hook.must(&call))
+            thread::spawn(move || hook.expect_success(&call))
         })
         .collect();
     for child in children {
@@ -21,7 +21,7 @@ fn at_once(machine: &Namespace, calls: impl IntoIterator<Item = Call>) {
     }
 }
 
-/// The `up` of one of many tunnels: some share a block, some do not, and every fourth is of IPv6.
+/// The `up` of one of many tunnels: some share a bucket, some do not, and every fourth is of IPv6.
 fn up(number: usize) -> Call {
     match number % 4 {
         3 => find_call("libreswan-5.4", "v6", "up-client-v6")
@@ -38,12 +38,14 @@ fn forty_calls_at_once_end_as_one_after_the_other() {
         let machine = Namespace::new(backend);
         let before = machine.listing();
         at_once(&machine, (1..=20).map(up));
-        assert!(machine.ours().iter().all(|chains| chains.len() > 20));
+        assert!(machine.own_chains().iter().all(|chains| chains.len() > 20));
         let downs = (1..=20).map(|number| up(number).opposite());
         at_once(&machine, downs.chain((21..=40).map(neighbour)));
         let orderly = Namespace::new(backend);
-        (21..=40).map(neighbour).for_each(|call| orderly.hook().must(&call));
-        assert_eq!(machine.ours(), orderly.ours(), "{backend}");
+        (21..=40)
+            .map(neighbour)
+            .for_each(|call| orderly.hook().expect_success(&call));
+        assert_eq!(machine.own_chains(), orderly.own_chains(), "{backend}");
         at_once(&machine, (21..=40).map(|number| neighbour(number).opposite()));
         machine.assert_as_before(&before);
     }
@@ -66,7 +68,7 @@ fn forty_ups_of_one_strongswan_tunnel_need_forty_downs() {
         let up = machine.listing();
         at_once(&machine, vec![strongswan_up().opposite(); 39]);
         assert_eq!(machine.listing(), up, "{backend}");
-        machine.hook().must(&strongswan_up().opposite());
+        machine.hook().expect_success(&strongswan_up().opposite());
         machine.assert_as_before(&before);
     }
 }
@@ -78,7 +80,7 @@ fn ups_and_downs_of_one_tunnel_at_once_leave_it_wholly_up_or_wholly_down() {
         let machine = Namespace::new(backend);
         let before = machine.listing();
         let alone = Namespace::new(backend);
-        alone.hook().must(&libreswan_up());
+        alone.hook().expect_success(&libreswan_up());
         for _ in 0..3 {
             at_once(
                 &machine,
@@ -95,7 +97,7 @@ fn ups_and_downs_of_one_tunnel_at_once_leave_it_wholly_up_or_wholly_down() {
                 false => machine.assert_as_before(&before),
             }
         }
-        machine.hook().must(&libreswan_up().opposite());
+        machine.hook().expect_success(&libreswan_up().opposite());
         machine.assert_as_before(&before);
     }
 }

@@ -1,4 +1,4 @@
-//! Which daemon a call comes from, and what becomes of its tunnels when it dies.
+//! Which daemon a call comes from, and what happens to its tunnels when it dies.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -8,7 +8,7 @@ use crate::support::binary::{Call, Hook, write_program};
 use crate::support::captures::{libreswan_up, strongswan_up};
 use crate::support::namespace::{Namespace, VARIANTS};
 
-/// Runs what stands in the files that it is told, as its children, and says how each ended.
+/// Runs what is in the files that it gets, as its children, and says how each ended.
 const DAEMON: &str = "#!/bin/bash
 while read -r file; do . \"$file\" 2>&1; echo \"ended $?\"; done
 ";
@@ -37,7 +37,7 @@ impl Daemon {
         daemon
     }
 
-    /// A daemon whose hook has all its duties.
+    /// A daemon with the whole program as its hook.
     pub(crate) fn start_whole(machine: &Namespace, name: &str) -> Self {
         let program = machine.path(name);
         if !program.exists() {
@@ -62,14 +62,14 @@ impl Daemon {
             calls: machine.path("call"),
             hook,
         };
-        daemon.does("true\n");
+        daemon.run_script("true\n");
         let stat = fs::read_to_string(format!("/proc/{}/stat", daemon.process.id())).expect("its process");
         assert!(stat.contains(&format!(" ({name}) ")), "{stat}");
         daemon
     }
 
     /// Runs lines of shell, which say nothing and succeed.
-    fn does(&mut self, script: &str) {
+    fn run_script(&mut self, script: &str) {
         fs::write(&self.calls, script).expect("writing the call");
         writeln!(self.input, "{}", self.calls.display()).expect("telling the daemon");
         let mut line = String::new();
@@ -84,14 +84,14 @@ impl Daemon {
     /// Makes a call that fails with a line on standard error.
     pub(crate) fn calls_in_vain(&mut self, call: &Call) {
         let script = self.script(call);
-        self.does(&format!("{{ {script}}} >/dev/null 2>&1\n"));
+        self.run_script(&format!("{{ {script}}} >/dev/null 2>&1\n"));
     }
 
     fn calls_through(&mut self, call: &Call, between: Between) {
         let script = self.calls.with_extension("inner");
         fs::write(&script, self.script(call)).expect("writing the call");
         let file = script.display();
-        self.does(&match between {
+        self.run_script(&match between {
             Between::Nothing => self.script(call),
             Between::AShell => format!("/bin/sh {file}\n"),
             Between::TwoShells => format!("/bin/sh -c '/bin/sh {file}; exit $?'\n"),
@@ -124,8 +124,8 @@ impl Daemon {
     }
 }
 
-fn stands(machine: &Namespace, connection: &str) -> bool {
-    let chains = machine.ours();
+fn is_installed(machine: &Namespace, connection: &str) -> bool {
+    let chains = machine.own_chains();
     chains[0]
         .keys()
         .any(|chain| chain.starts_with(&format!("PLUTO-{connection}-")))
@@ -146,13 +146,13 @@ fn what_a_dead_daemon_left_is_gone_at_the_first_call_of_the_next_one() {
             old.dies();
             let mut new = Daemon::start(&machine, "pluto");
             let next = libreswan_up().of_tunnel(5);
-            new.calls(&next.clone().saying(first));
+            new.calls(&next.clone().with_verb(first));
             assert!(
-                !stands(&machine, "net-net") && !stands(&machine, "tunnel-3"),
+                !is_installed(&machine, "net-net") && !is_installed(&machine, "tunnel-3"),
                 "{backend}, {first}"
             );
             assert!(
-                stands(&machine, "tunnel-4"),
+                is_installed(&machine, "tunnel-4"),
                 "{backend}, {first}: the other daemon lives"
             );
             new.calls(&next.opposite());
@@ -173,10 +173,10 @@ fn a_daemon_is_found_behind_shells() {
             let before = machine.listing();
             let mut old = Daemon::start(&machine, name);
             old.calls_through(&strongswan_up(), between);
-            assert!(stands(&machine, "net-net"));
+            assert!(is_installed(&machine, "net-net"));
             old.dies();
             let mut new = Daemon::start(&machine, name);
-            new.calls_through(&libreswan_up().saying("prepare-client"), between);
+            new.calls_through(&libreswan_up().with_verb("prepare-client"), between);
             machine.assert_as_before(&before);
             new.ends();
         }
@@ -193,7 +193,7 @@ fn a_new_daemon_counts_its_own_ups_only() {
     old.dies();
     let mut new = Daemon::start(&machine, "charon");
     new.calls(&strongswan_up());
-    assert!(stands(&machine, "net-net"));
+    assert!(is_installed(&machine, "net-net"));
     new.calls(&strongswan_up().opposite());
     machine.assert_as_before(&before);
     new.ends();
@@ -207,13 +207,13 @@ fn a_dead_daemons_tunnels_go_after_a_reload_too() {
         let before = machine.listing();
         let mut old = Daemon::start(&machine, "pluto");
         old.calls(&libreswan_up());
-        machine.hook().must(&libreswan_up().of_tunnel(3));
+        machine.hook().expect_success(&libreswan_up().of_tunnel(3));
         old.dies();
         machine.reload(pluto_updown::net::Family::Ipv4);
         let mut new = Daemon::start(&machine, "pluto");
-        new.calls(&libreswan_up().saying("prepare-client"));
+        new.calls(&libreswan_up().with_verb("prepare-client"));
         assert!(
-            !stands(&machine, "net-net") && stands(&machine, "tunnel-3"),
+            !is_installed(&machine, "net-net") && is_installed(&machine, "tunnel-3"),
             "{backend}"
         );
         new.calls(&libreswan_up().of_tunnel(3).opposite());
@@ -227,13 +227,13 @@ fn a_dead_daemons_tunnels_go_after_a_reload_too() {
 fn calls_by_hand_belong_to_no_daemon_and_stay() {
     let machine = Namespace::new(VARIANTS[0]);
     let before = machine.listing();
-    machine.hook().must(&libreswan_up());
+    machine.hook().expect_success(&libreswan_up());
     for name in ["pluto", "pluto"] {
         let mut daemon = Daemon::start(&machine, name);
         daemon.calls(&libreswan_up().of_tunnel(3));
-        assert!(stands(&machine, "net-net"));
+        assert!(is_installed(&machine, "net-net"));
         daemon.dies();
     }
-    machine.hook().must(&libreswan_up().opposite());
+    machine.hook().expect_success(&libreswan_up().opposite());
     machine.assert_as_before(&before);
 }

@@ -1,4 +1,4 @@
-//! What counts without a settings file: tunnels' packets are exempted from NAT, and a tunnel whose rules cannot be put in stands without.
+//! What counts without a settings file: tunnels' packets are exempted from NAT, and a tunnel whose rules cannot be installed is up without.
 
 use std::collections::BTreeMap;
 
@@ -6,11 +6,11 @@ use pluto_updown::net::Family;
 use pluto_updown::netfilter::{Backend, Table};
 
 use super::routes::{Router, route};
-use super::tables::{both, machine, repair, saved, spoil};
+use super::tables::{both, break_restore, machine, repair, saved};
 use crate::support::binary::Call;
 use crate::support::captures::{find_call, libreswan_up, strongswan_up};
 use crate::support::emulator::Kind;
-use crate::support::namespace::{Namespace, ours, prefix, tool};
+use crate::support::namespace::{Namespace, own_chain_sizes, prefix, tool};
 use crate::support::syslog::{DAEMON_ERR, DAEMON_WARNING, Syslog};
 use crate::support::world::World;
 
@@ -31,7 +31,7 @@ fn net_net(family: Family) -> Call {
     }
 }
 
-/// The same with a device of its own.
+/// The same with an interface of its own.
 fn by_device(family: Family) -> Call {
     net_net(family)
         .with("PLUTO_CONNECTION", "device")
@@ -54,12 +54,16 @@ fn the_first_tunnel_brings_the_exemption_and_the_last_takes_it_out() {
             by_device(family),
         ];
         for call in ups.clone().into_iter().chain(ups.map(Call::opposite)) {
-            machine.hook().must(&call);
+            machine.hook().expect_success(&call);
             world.call(&call.firewall_action()).expect("a good call");
             let now = saved(&machine, family);
             for (kind, now) in Kind::ALL.into_iter().zip(&now) {
-                let emulated = world.book(family).table(kind).save();
-                assert_eq!(ours(now), ours(&emulated), "{backend} {family}: {call}");
+                let emulated = world.emulator(family).table(kind).save();
+                assert_eq!(
+                    own_chain_sizes(now),
+                    own_chain_sizes(&emulated),
+                    "{backend} {family}: {call}"
+                );
             }
             if machine.state().exists() {
                 let [_, nat, _] = &now;
@@ -78,20 +82,20 @@ fn the_nat_table_is_the_second() {
     assert_eq!(Table::ALL, [Table::Filter, Table::Nat, Table::Mangle]);
 }
 
-/// A machine behind the gateway, one behind the peer, and a device between gateway and peer that stands in for a tunnel's. Whatever leaves
+/// A machine behind the gateway, one behind the peer, and an interface between gateway and peer that stands in for a tunnel's. Whatever leaves
 /// the gateway is masqueraded.
 struct Site {
     machine: Namespace,
     family: Family,
-    near: &'static str,
-    far: &'static str,
+    local: &'static str,
+    remote: &'static str,
 }
 
 impl Site {
     /// An ordinary interface is none of a tunnel's, and stands in for one: it has another name during the call.
     fn open(&self, up: &Call) {
         self.machine.shell("ip link set vti1 name away");
-        self.machine.hook().must(up);
+        self.machine.hook().expect_success(up);
         self.machine.shell("ip link set away name vti1");
     }
 
@@ -100,7 +104,7 @@ impl Site {
         machine.settings("");
         machine.tables(family, &["-t", "nat", "-A", "POSTROUTING", "-j", "MASQUERADE"]);
         machine.tables(family, &["-P", "FORWARD", "ACCEPT"]);
-        let (near, far, own, at_lan) = match family {
+        let (local, remote, own, at_lan) = match family {
             Family::Ipv4 => ("10.1.0.9", "10.2.0.7", "192.0.2.1/32", "10.1.0.1/24"),
             Family::Ipv6 => ("fd00:1::9", "fd00:2::7", "2001:db8::1/128", "fd00:1::1/64"),
         };
@@ -116,15 +120,15 @@ impl Site {
              ip addr add {own} dev vti1 {nodad}; ip addr add {at_lan} dev lan0 {nodad}
              end() {{ ip netns exec $1 sh -euc \"ip link set v0 arp off; ip link set v0 up; ip link set lo up
                       ip addr add $2/{length} dev lo {nodad}; ip route add default dev v0 $3\"; }}
-             end peer {far} ''; end lan {near} 'src {near}'
-             ip route add {far} dev vti1
-             ip route replace {near} dev lan0",
+             end peer {remote} ''; end lan {local} 'src {local}'
+             ip route add {remote} dev vti1
+             ip route replace {local} dev lan0",
         ));
         Self {
             machine,
             family,
-            near,
-            far,
+            local,
+            remote,
         }
     }
 
@@ -132,12 +136,12 @@ impl Site {
     fn source_seen(&self) -> &'static str {
         let iptables = tool(&format!("{}-nft", prefix(self.family))).display().to_string();
         let bash = tool("bash").display().to_string();
-        let (near, far) = (self.near, self.far);
+        let (local, remote) = (self.local, self.remote);
         // A new connection each time, by a port of its own.
         let listing = self.machine.shell(&format!(
             "in_peer='ip netns exec peer {iptables}'
-             $in_peer -F; $in_peer -A INPUT -p udp -s {near}; $in_peer -A INPUT -p udp
-             ip netns exec lan {bash} -c 'echo hello >/dev/udp/{far}/4711'
+             $in_peer -F; $in_peer -A INPUT -p udp -s {local}; $in_peer -A INPUT -p udp
+             ip netns exec lan {bash} -c 'echo hello >/dev/udp/{remote}/4711'
              for try in 1 2 3 4 5 6 7 8 9 10; do
                  counts=$($in_peer -nvxL INPUT | tail -n 2 | while read -r packets rest; do echo $packets; done)
                  [ \"$counts\" = '0
@@ -170,7 +174,7 @@ fn real_packets_into_a_tunnels_device_keep_their_source_whatever_is_masqueraded(
             &["-t", "nat", "-A", "POSTROUTING", "-o", "vti1", "-j", "MASQUERADE"],
         );
         assert_eq!(site.source_seen(), "machine", "{what}");
-        site.machine.hook().must(&up.opposite());
+        site.machine.hook().expect_success(&up.opposite());
         assert_eq!(site.source_seen(), "gateway", "{what}");
     }
 }
@@ -186,7 +190,7 @@ fn what_is_left_to_other_rules_is_masqueraded_by_them() {
         // Beside one that is exempted too.
         site.machine
             .settings("[[connection]]\nname = \"device\"\nnat = \"leave\"\n");
-        site.machine.hook().must(&net_net(family));
+        site.machine.hook().expect_success(&net_net(family));
         site.open(&by_device(family));
         assert_eq!(site.source_seen(), "gateway", "{backend} {family}");
     }
@@ -207,29 +211,29 @@ fn a_nat_table_that_takes_no_rules_leaves_the_tunnel_up_with_one_warning() {
         let machine = unset(backend);
         let syslog = Syslog::new(&machine);
         let before = saved(&machine, family);
-        spoil(&machine, family, Table::Nat, "-j ACCEPT");
+        break_restore(&machine, family, Table::Nat, "-j ACCEPT");
         for up in [net_net(family), by_device(family)] {
-            machine.hook().must(&up);
-            let told = complaints(&syslog);
-            assert_eq!(told.len(), 1, "{backend} {family}: {told:?}");
+            machine.hook().expect_success(&up);
+            let output = complaints(&syslog);
+            assert_eq!(output.len(), 1, "{backend} {family}: {output:?}");
             let expected = format!("{backend}-{family}: the nat table takes no rules, tunnels are not exempted");
-            assert!(told[0].contains(&expected), "{told:?}");
-            // Nothing is tried again for a tunnel that stands.
-            machine.hook().must(&up);
+            assert!(output[0].contains(&expected), "{output:?}");
+            // Nothing is tried again for a tunnel that is up.
+            machine.hook().expect_success(&up);
             assert_eq!(complaints(&syslog), [""; 0], "{backend} {family}: {up}");
         }
         let stand = saved(&machine, family);
-        assert!(ours(&stand[0]).len() > 5, "{backend} {family}");
+        assert!(own_chain_sizes(&stand[0]).len() > 5, "{backend} {family}");
         assert_eq!(stand[1..], before[1..], "{backend} {family}");
-        machine.hook().must(&net_net(family).opposite());
-        machine.hook().must(&by_device(family).opposite());
+        machine.hook().expect_success(&net_net(family).opposite());
+        machine.hook().expect_success(&by_device(family).opposite());
         assert_eq!(saved(&machine, family), before, "{backend} {family}");
         assert!(!machine.state().exists());
         // The table takes rules again.
         repair(&machine, family);
-        machine.hook().must(&net_net(family));
+        machine.hook().expect_success(&net_net(family));
         assert_ne!(saved(&machine, family)[1], before[1]);
-        machine.hook().must(&net_net(family).opposite());
+        machine.hook().expect_success(&net_net(family).opposite());
         assert_eq!(saved(&machine, family), before, "{backend} {family}");
     }
 }
@@ -248,17 +252,17 @@ fn a_tunnel_whose_rules_are_not_taken_stands_unless_its_policy_restricts() {
     {
         let machine = unset(backend);
         let before = saved(&machine, Family::Ipv4);
-        spoil(&machine, Family::Ipv4, Table::Filter, "-j ACCEPT");
+        break_restore(&machine, Family::Ipv4, Table::Filter, "-j ACCEPT");
         for (settings, code) in POLICIES {
             machine.settings(settings);
             let ending = machine.hook().call(&up);
             ending.assert_refused(code, &["iptables-restore", "failed"]);
-            let stands = ending
+            let is_up = ending
                 .err_text()
                 .contains(" failed: the tunnel is up without its rules: ");
-            assert_eq!(stands, code == 0, "{settings}: {}", ending.err_text());
+            assert_eq!(is_up, code == 0, "{settings}: {}", ending.err_text());
             assert_eq!(saved(&machine, Family::Ipv4), before, "{backend} {settings}");
-            machine.hook().must(&up.clone().saying("down-client"));
+            machine.hook().expect_success(&up.clone().with_verb("down-client"));
             assert!(!machine.state().exists(), "{settings}");
         }
     }
@@ -271,12 +275,12 @@ fn a_tunnel_that_stands_without_its_rules_gets_its_source_address_all_the_same()
     let machine = &router.machine;
     machine.settings("");
     let before = router.state();
-    spoil(machine, Family::Ipv4, Table::Filter, "-j ACCEPT");
-    let up = route().saying("up-client");
+    break_restore(machine, Family::Ipv4, Table::Filter, "-j ACCEPT");
+    let up = route().with_verb("up-client");
     router.hook().call(&up).assert_refused(0, &["without its rules"]);
     assert!(router.has("inet 10.1.0.1/32 scope 50 lo"), "{}", router.state());
     for verb in ["down-client", "unroute-client"] {
-        router.must(&up.clone().saying(verb));
+        router.expect_success(&up.clone().with_verb(verb));
     }
     assert_eq!(router.state(), before);
     assert!(!machine.state().exists());
@@ -300,9 +304,9 @@ fn a_rulebook_of_the_other_family_is_not_touched() {
         let machine = unset(backend);
         let other = Family::ALL.into_iter().find(|other| *other != family).expect("two");
         let before = saved(&machine, other);
-        machine.hook().must(&net_net(family));
+        machine.hook().expect_success(&net_net(family));
         assert_eq!(saved(&machine, other), before, "{backend} {family}");
-        machine.hook().must(&net_net(family).opposite());
-        assert_eq!(ours(&saved(&machine, family)[1]), BTreeMap::new());
+        machine.hook().expect_success(&net_net(family).opposite());
+        assert_eq!(own_chain_sizes(&saved(&machine, family)[1]), BTreeMap::new());
     }
 }

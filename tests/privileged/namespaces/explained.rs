@@ -18,7 +18,7 @@ fn the_rule_that_decides_is_found_with_its_counter_and_its_line() {
     for backend in VARIANTS {
         let machine = Namespace::new(backend);
         machine.settings(SETTINGS);
-        machine.hook().must(&strongswan_up());
+        machine.hook().expect_success(&strongswan_up());
         for (service, verdict) in [
             ("22", "PASSES: "),
             ("ping", "PASSES: "),
@@ -63,7 +63,7 @@ fn no_packet_passes_by_the_record_alone_after_a_flush_or_behind_a_foreign_drop()
         for change in [&["-F"][..], &["-I", "FORWARD", "-s", "10.2.0.0/24", "-j", "DROP"]] {
             let machine = Namespace::new(backend);
             machine.settings(SETTINGS);
-            machine.hook().must(&strongswan_up());
+            machine.hook().expect_success(&strongswan_up());
             machine.tables(Family::Ipv4, change);
             let ending = machine.hook().operate(&ask("22"));
             let text = ending.out_text();

@@ -8,7 +8,7 @@ use super::daemons::Daemon;
 use super::prune::{add_policies, policies};
 use crate::support::binary::{Call, Hook};
 use crate::support::captures::{find_call, strongswan_up};
-use crate::support::namespace::{Namespace, VARIANTS, timeless};
+use crate::support::namespace::{Namespace, VARIANTS, order_independent};
 
 /// A target that does not exist: the kernel refuses each tunnel's rules.
 const REFUSED: &str = "[tunnel]\nchain = \"nowhere\"\nallow = \"replies\"\nnat = \"leave\"\non-error = \"continue\"\n";
@@ -42,10 +42,10 @@ fn start_installs_what_an_up_could_not() {
         machine.settings(GOOD);
         for up in &ups() {
             add_policies(&machine, up);
-            hook.must(up);
+            hook.expect_success(up);
         }
-        let wanted = machine.listing().map(|text| timeless(&text));
-        ups().iter().for_each(|up| hook.must(&up.clone().opposite()));
+        let wanted = machine.listing().map(|text| order_independent(&text));
+        ups().iter().for_each(|up| hook.expect_success(&up.clone().opposite()));
         machine.assert_as_before(&before);
         // The file is broken while the tunnels come up; charon keeps them.
         machine.settings("[tunnel]\nallow = \"everything\"\n");
@@ -73,14 +73,18 @@ fn start_installs_what_an_up_could_not() {
             text.ends_with("installed the rules of 2 tunnels up without\n"),
             "{text}"
         );
-        assert_eq!(machine.listing().map(|text| timeless(&text)), wanted, "{backend}");
+        assert_eq!(
+            machine.listing().map(|text| order_independent(&text)),
+            wanted,
+            "{backend}"
+        );
         assert_eq!(without_rules(&hook), 0);
         assert_eq!(hook.operate(&["status"]).code, Some(0));
         assert_eq!(
             hook.operate(&["restore"]).out_text(),
             "nothing to restore, all rules are loaded\n"
         );
-        ups().iter().for_each(|up| hook.must(&up.clone().opposite()));
+        ups().iter().for_each(|up| hook.expect_success(&up.clone().opposite()));
         machine.assert_as_before(&before);
         assert!(!machine.state().exists());
     }
@@ -140,16 +144,16 @@ fn it_is_noted_whatever_happens_to_other_tunnels() {
         machine.settings(GOOD);
         let hook = machine.hook();
         let other = strongswan_up().of_tunnel(9).with("PLUTO_REQID", "9");
-        hook.must(&other);
+        hook.expect_success(&other);
         machine.settings(REFUSED);
         assert_eq!(hook.call(&strongswan_up()).code, Some(0));
         machine.settings(GOOD);
         machine.reload(Family::Ipv4);
         hook.operate(&["restore"]);
-        hook.must(&other.clone().opposite());
+        hook.expect_success(&other.clone().opposite());
         assert_eq!(without_rules(&hook), 1, "{backend}");
         assert!(fs::read_dir(machine.state()).expect("a record").next().is_some());
-        hook.must(&strongswan_up().opposite());
+        hook.expect_success(&strongswan_up().opposite());
         assert!(!machine.state().exists(), "{backend}");
     }
 }

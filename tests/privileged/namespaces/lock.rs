@@ -9,14 +9,14 @@ use pluto_updown::netfilter::Backend;
 
 use crate::support::binary::Call;
 use crate::support::captures::{libreswan_up, strongswan_up};
-use crate::support::figures::tell;
+use crate::support::figures::print_figure;
 use crate::support::namespace::{Namespace, tool};
 
 /// Somebody who holds the lock.
 struct Holder(Child);
 
 impl Holder {
-    fn of(machine: &Namespace) -> Self {
+    fn for_machine(machine: &Namespace) -> Self {
         let flock = tool("flock").display().to_string();
         let mut command = machine.command([&flock, "/run/xtables.lock", "/bin/sh", "-c", "echo held; cat"]);
         let mut child = command
@@ -39,7 +39,7 @@ impl Holder {
 }
 
 /// Waits, but not for ever, until this is so; says whether it is.
-fn soon(longest: Duration, is_so: impl Fn() -> bool) -> bool {
+fn becomes_true(longest: Duration, is_so: impl Fn() -> bool) -> bool {
     let begun = Instant::now();
     while !is_so() && begun.elapsed() < longest {
         sleep(Duration::from_millis(5));
@@ -50,7 +50,7 @@ fn soon(longest: Duration, is_so: impl Fn() -> bool) -> bool {
 /// Waits until a call has got as far as its restore.
 fn wait_for_a_restore(machine: &Namespace) {
     assert!(
-        soon(Duration::from_secs(20), || restores(machine) == 1),
+        becomes_true(Duration::from_secs(20), || restores(machine) == 1),
         "no restore was started"
     );
 }
@@ -69,31 +69,31 @@ fn a_lock_that_is_held_too_long_refuses_the_call_and_changes_nothing() {
     let machine = Namespace::new(Backend::Legacy);
     let before = machine.listing();
     let hook = machine.hook().option("--wait", "1");
-    let holder = Holder::of(&machine);
+    let holder = Holder::for_machine(&machine);
     for up in [libreswan_up(), strongswan_up()] {
         let begun = Instant::now();
         hook.call(&up).assert_refused(1, &["iptables-restore", "xtables lock"]);
-        tell(format_args!(
+        print_figure(format_args!(
             "{up} with --wait 1 and the xtables lock held: refused after {:.1?}",
             begun.elapsed()
         ));
         assert_eq!(machine.listing(), before);
         // charon keeps the tunnel, which is noted until its `down`.
-        hook.must(&up.opposite());
+        hook.expect_success(&up.opposite());
         machine.assert_as_before(&before);
     }
     holder.release();
-    hook.must(&libreswan_up());
+    hook.expect_success(&libreswan_up());
     let up = machine.listing();
-    let holder = Holder::of(&machine);
+    let holder = Holder::for_machine(&machine);
     // Nothing to change, nothing to wait for.
-    hook.must(&libreswan_up());
-    hook.must(&libreswan_up().saying("route-client"));
+    hook.expect_success(&libreswan_up());
+    hook.expect_success(&libreswan_up().with_verb("route-client"));
     hook.call(&libreswan_up().opposite())
         .assert_refused(1, &["postponed", "xtables.lock"]);
     assert_eq!(machine.listing(), up);
     holder.release();
-    hook.must(&libreswan_up().saying("prepare-client"));
+    hook.expect_success(&libreswan_up().with_verb("prepare-client"));
     machine.assert_as_before(&before);
 }
 
@@ -103,7 +103,7 @@ fn a_lock_that_is_released_in_time_is_no_obstacle() {
     let machine = Namespace::new(Backend::Legacy);
     let before = machine.listing();
     for call in [libreswan_up(), libreswan_up().opposite()] {
-        let holder = Holder::of(&machine);
+        let holder = Holder::for_machine(&machine);
         let child = machine
             .hook()
             .option("--wait", "30")
@@ -123,23 +123,26 @@ fn a_lock_that_is_released_in_time_is_no_obstacle() {
 fn nft_needs_no_such_lock() {
     let machine = Namespace::new(Backend::Nft);
     let before = machine.listing();
-    let holder = Holder::of(&machine);
-    machine.hook().option("--wait", "1").must(&libreswan_up());
-    machine.hook().option("--wait", "1").must(&libreswan_up().opposite());
+    let holder = Holder::for_machine(&machine);
+    machine.hook().option("--wait", "1").expect_success(&libreswan_up());
+    machine
+        .hook()
+        .option("--wait", "1")
+        .expect_success(&libreswan_up().opposite());
     holder.release();
     machine.assert_as_before(&before);
 }
 
 /// Kills a call whose restore waits for the lock, and makes another call, which must not come before it.
-fn overtake(machine: &Namespace, killed: &Call, next: &Call) {
+fn kill_and_call_next(machine: &Namespace, killed: &Call, next: &Call) {
     let hook = machine.hook().option("--wait", "30");
-    let holder = Holder::of(machine);
+    let holder = Holder::for_machine(machine);
     let mut call = hook.command(killed).spawn().expect("starting the call");
     wait_for_a_restore(machine);
     call.kill().expect("killing the call");
     call.wait().expect("its end");
     let call = hook.command(next).spawn().expect("starting the next call");
-    let overtaken = soon(Duration::from_millis(500), || restores(machine) > 1);
+    let overtaken = becomes_true(Duration::from_millis(500), || restores(machine) > 1);
     holder.release();
     assert!(call.wait_with_output().expect("its end").status.success());
     assert!(
@@ -156,13 +159,13 @@ fn a_restore_that_outlives_its_call_does_not_undo_what_the_next_call_does() {
         let machine = Namespace::new(Backend::Legacy);
         let before = machine.listing();
         let next = up.clone().of_tunnel(9);
-        overtake(&machine, &up, &next);
+        kill_and_call_next(&machine, &up, &next);
         let orderly = Namespace::new(Backend::Legacy);
         let stand = [&up, &next].into_iter().skip(usize::from(!is_completed));
-        stand.for_each(|up| orderly.hook().must(up));
-        assert_eq!(machine.ours(), orderly.ours(), "{up}");
-        machine.hook().must(&up.opposite());
-        machine.hook().must(&next.opposite());
+        stand.for_each(|up| orderly.hook().expect_success(up));
+        assert_eq!(machine.own_chains(), orderly.own_chains(), "{up}");
+        machine.hook().expect_success(&up.opposite());
+        machine.hook().expect_success(&next.opposite());
         machine.assert_as_before(&before);
     }
 }

@@ -9,7 +9,7 @@ use crate::support::namespace::Namespace;
 use crate::support::syslog::{DAEMON_ERR, LOCAL0_NOTICE, Syslog};
 
 /// A line without its time and process number: `<133>vpn: + ...`.
-fn timeless(line: &str) -> String {
+fn without_time_and_pid(line: &str) -> String {
     let (priority, rest) = line.split_at(line.find('>').expect("a priority") + 1);
     // RFC 3164: "Mmm dd hh:mm:ss " has 16 bytes.
     let (tag, text) = rest[16..].split_once("]: ").expect("a tag");
@@ -19,7 +19,7 @@ fn timeless(line: &str) -> String {
 }
 
 fn timeless_lines(syslog: &Syslog) -> Vec<String> {
-    syslog.lines().iter().map(|line| timeless(line)).collect()
+    syslog.lines().iter().map(|line| without_time_and_pid(line)).collect()
 }
 
 #[test]
@@ -30,9 +30,9 @@ fn a_tunnel_is_logged_in_the_form_of_the_stock_script() {
     let roadwarrior = strongswan_up()
         .with("PLUTO_PEER_CLIENT", "192.1.2.45/32")
         .with("PLUTO_PEER_ID", "C=CH, CN=\u{1b}[2J road\nwarrior");
-    machine.hook().must(&strongswan_up());
-    machine.hook().must(&strongswan_up().opposite());
-    machine.hook().must(&roadwarrior);
+    machine.hook().expect_success(&strongswan_up());
+    machine.hook().expect_success(&strongswan_up().opposite());
+    machine.hook().expect_success(&roadwarrior);
     let peer = strongswan_up().get("PLUTO_PEER").to_owned();
     let me = strongswan_up().get("PLUTO_ME").to_owned();
     let line = |sign: char| {
@@ -65,8 +65,8 @@ fn a_failure_goes_to_syslog_and_to_standard_error_in_the_same_words() {
         .hook()
         .call(&libreswan_up().with("PLUTO_MY_CLIENT", "x".repeat(400)));
     ending.assert_refused(1, &["up-client net-net failed: ", "PLUTO_MY_CLIENT"]);
-    let told = ending.err_text();
-    assert_eq!(timeless_lines(&syslog), [format!("{DAEMON_ERR}{}", told.trim_end())]);
+    let output = ending.err_text();
+    assert_eq!(timeless_lines(&syslog), [format!("{DAEMON_ERR}{}", output.trim_end())]);
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn a_syslog_that_nobody_reads_stops_no_call() {
     while filler.send_to(b"full", syslog.path()).is_ok() {}
     for up in [libreswan_up(), strongswan_up()] {
         for call in [up.clone(), up.opposite()] {
-            machine.hook().must(&call);
+            machine.hook().expect_success(&call);
         }
     }
     assert!(syslog.lines().iter().all(|line| line == "full"));

@@ -1,11 +1,11 @@
-//! Tunnels whose selectors overlap stand in one order in the kernel, whichever came up last, and after each way to put them in anew.
+//! Tunnels whose selectors overlap have one order in the kernel, whichever came up last, and after each way to install them again.
 
 use pluto_updown::net::Family;
 use pluto_updown::netfilter::{Backend, Table};
 
 use crate::support::binary::Call;
 use crate::support::captures::libreswan_up;
-use crate::support::namespace::{Namespace, VARIANTS, timeless};
+use crate::support::namespace::{Namespace, VARIANTS, order_independent};
 
 const SETTINGS: &str = "
 [[connection]]
@@ -40,15 +40,15 @@ fn orders() -> impl Iterator<Item = [usize; 4]> {
 }
 
 /// The `up` of a tunnel by one interface that is there.
-fn up(family: Family, [name, far]: [&str; 2]) -> Call {
+fn up(family: Family, [name, remote]: [&str; 2]) -> Call {
     let call = libreswan_up()
         .with("PLUTO_CONNECTION", name)
-        .with("PLUTO_PEER_CLIENT", far)
+        .with("PLUTO_PEER_CLIENT", remote)
         .with("PLUTO_SA_REQID", "16389");
     match family {
         Family::Ipv4 => call,
         Family::Ipv6 => call
-            .saying("up-client-v6")
+            .with_verb("up-client-v6")
             .with("PLUTO_CLIENT_FAMILY", "ipv6")
             .with("PLUTO_MY_CLIENT", "fd00:1::/64"),
     }
@@ -57,7 +57,7 @@ fn up(family: Family, [name, far]: [&str; 2]) -> Call {
 /// The rules of each chain, as the kernel lists them.
 fn rules(machine: &Namespace, family: Family) -> Vec<String> {
     let listed = machine.saved_table(machine.backend, family, Table::Filter);
-    let mut rules: Vec<_> = timeless(&listed)
+    let mut rules: Vec<_> = order_independent(&listed)
         .lines()
         .filter(|line| line.contains("-A PLUTO-"))
         .map(str::to_owned)
@@ -76,15 +76,15 @@ fn assert_one_order(backend: Backend, family: Family, tunnels: [[&str; 2]; 4]) {
     };
     let mut wanted: Option<Vec<String>> = None;
     for order in orders() {
-        let mut stands = |what: &str| {
-            let standing = rules(&machine, family);
-            let wanted = wanted.get_or_insert_with(|| standing.clone());
-            assert_eq!(*wanted, standing, "{backend} {family} {order:?} {what}");
+        let mut expect_same = |what: &str| {
+            let installed = rules(&machine, family);
+            let wanted = wanted.get_or_insert_with(|| installed.clone());
+            assert_eq!(*wanted, installed, "{backend} {family} {order:?} {what}");
         };
         for index in order {
-            machine.hook().must(&up(family, tunnels[index]));
+            machine.hook().expect_success(&up(family, tunnels[index]));
         }
-        stands("ups");
+        expect_same("ups");
         match order[0] {
             0 => drop(operate("start")),
             1 => drop(operate("restore")),
@@ -94,12 +94,12 @@ fn assert_one_order(backend: Backend, family: Family, tunnels: [[&str; 2]; 4]) {
                 operate("restore");
             }
         }
-        stands("put in anew");
-        machine.hook().must(&up(family, tunnels[order[1]]).opposite());
-        machine.hook().must(&up(family, tunnels[order[1]]));
-        stands("down and up");
+        expect_same("put in anew");
+        machine.hook().expect_success(&up(family, tunnels[order[1]]).opposite());
+        machine.hook().expect_success(&up(family, tunnels[order[1]]));
+        expect_same("down and up");
         for index in order {
-            machine.hook().must(&up(family, tunnels[index]).opposite());
+            machine.hook().expect_success(&up(family, tunnels[index]).opposite());
         }
     }
 }
@@ -123,18 +123,18 @@ fn the_down_of_one_of_two_alike_leaves_the_rules_that_a_restore_would_make() {
         .into_iter()
         .flat_map(|backend| Family::ALL.map(|family| (backend, family)))
     {
-        let far = match family {
+        let remote = match family {
             Family::Ipv4 => V4[0][1],
             Family::Ipv6 => V6[0][1],
         };
         let narrowed = |call: Call| call.with("PLUTO_MY_PROTOCOL", "6").with("PLUTO_PEER_PROTOCOL", "6");
-        let [wide, narrow, twin] = ["wide", "narrow", "twin"].map(|name| up(family, [name, far]));
+        let [wide, narrow, twin] = ["wide", "narrow", "twin"].map(|name| up(family, [name, remote]));
         let tunnels = [wide, narrowed(narrow), twin];
         for gone in &tunnels {
             let machine = Namespace::new(backend);
             machine.settings(ALIKE);
-            tunnels.iter().for_each(|up| machine.hook().must(up));
-            machine.hook().must(&gone.clone().opposite());
+            tunnels.iter().for_each(|up| machine.hook().expect_success(up));
+            machine.hook().expect_success(&gone.clone().opposite());
             let left = rules(&machine, family);
             let status = machine.hook().operate(&["status"]);
             let name = gone.get("PLUTO_CONNECTION");

@@ -21,7 +21,7 @@ fn machine(backend: pluto_updown::netfilter::Backend) -> (Namespace, [String; 2]
     let machine = Namespace::new(backend);
     let before = machine.listing();
     for down in downs() {
-        machine.hook().must(&down.opposite());
+        machine.hook().expect_success(&down.opposite());
     }
     (machine, before)
 }
@@ -55,7 +55,9 @@ fn downs_that_did_not_get_the_lock_are_executed_by_the_next_call_of_any_kind() {
                     let (machine, before) = machine(backend);
                     call_in_vain(&machine);
                     match next {
-                        "a call" => machine.hook().must(&libreswan_up().saying("prepare-client")),
+                        "a call" => machine
+                            .hook()
+                            .expect_success(&libreswan_up().with_verb("prepare-client")),
                         command => assert_eq!(machine.hook().operate(&[command]).code, Some(0), "{command}"),
                     }
                     machine.assert_as_before(&before);

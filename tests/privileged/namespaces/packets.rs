@@ -1,4 +1,4 @@
-//! Real packets in clear, at a gateway between two machines: `packets.txt` says what must become of each.
+//! Real unencrypted packets, at a gateway between two machines: `packets.txt` says what must happen to each.
 //!
 //! Every packet has a length of its own, by which nft counts it: where it comes in, and behind all of iptables' filter rules. There it
 //! bears a mark if it came to the administrator's own rules.
@@ -12,7 +12,7 @@ use pluto_updown::net::Family;
 use pluto_updown::netfilter::Backend;
 
 use crate::support::namespace::VARIANTS;
-use lab::{Fate, ForeignMark, Lab, Way};
+use lab::{ForeignMark, Lab, Outcome, PacketPath};
 use wire::{Content, Names};
 
 /// A line of the table.
@@ -25,17 +25,17 @@ enum Line {
     /// A packet is sent.
     Packet {
         text: &'static str,
-        way: Way,
+        path: PacketPath,
         from: &'static str,
         to: &'static str,
         content: Content,
-        fate: Fate,
+        outcome: Outcome,
     },
 }
 
 /// The lines of the table for a family.
 fn lines(family: Family) -> Vec<Line> {
-    let names = Names::of(family);
+    let names = Names::for_family(family);
     let digit = match family {
         Family::Ipv4 => "4 ",
         Family::Ipv6 => "6 ",
@@ -46,10 +46,10 @@ fn lines(family: Family) -> Vec<Line> {
         Some(rest) => line.starts_with(digit).then(|| rest.trim_start()),
         None => Some(line),
     });
-    lines.map(|line| read(line, family, &names)).collect()
+    lines.map(|line| parse_line(line, family, &names)).collect()
 }
 
-fn read(line: &'static str, family: Family, names: &Names) -> Line {
+fn parse_line(line: &'static str, family: Family, names: &Names) -> Line {
     if let Some(settings) = line.strip_prefix("== ") {
         return Line::Case(names.put_into(settings).replace("; ", "\n"));
     }
@@ -57,32 +57,32 @@ fn read(line: &'static str, family: Family, names: &Names) -> Line {
         return Line::Action(line.to_owned());
     };
     let words: Vec<_> = packet.split(' ').collect();
-    let [way, from, to, content @ ..] = &words[..] else {
+    let [path, from, to, content @ ..] = &words[..] else {
         panic!("{line}")
     };
     Line::Packet {
         text: line,
-        way: Way::parse(way).unwrap_or_else(|| panic!("{line}")),
+        path: PacketPath::parse(path).unwrap_or_else(|| panic!("{line}")),
         from: names.address(from),
         to: names.address(to),
         content: Content::parse(content, family).unwrap_or_else(|| panic!("{line}")),
-        fate: Fate::parse(verdict).unwrap_or_else(|| panic!("{line}")),
+        outcome: Outcome::parse(verdict).unwrap_or_else(|| panic!("{line}")),
     }
 }
 
 /// Carries out the table, and returns every line that is wrong.
-fn wrong(backend: Backend, family: Family, mark: ForeignMark) -> Vec<String> {
+fn wrong_lines(backend: Backend, family: Family, mark: ForeignMark) -> Vec<String> {
     let mut lab = Lab::new(backend, family, mark);
     let mut wrong = Vec::new();
     let mut case = String::new();
-    let mut sent: BTreeMap<u16, (&str, Way, Fate)> = BTreeMap::new();
-    let mut judge = |lab: &mut Lab, sent: &mut BTreeMap<u16, (&'static str, Way, Fate)>, case: &str| {
-        let lengths: Vec<_> = sent.iter().map(|(length, (_, way, _))| (*length, *way)).collect();
-        let fates = lab.fates(&lengths);
-        for ((_, (text, _, expected)), fate) in std::mem::take(sent).into_iter().zip(fates) {
-            if fate != Some(expected) {
+    let mut sent: BTreeMap<u16, (&str, PacketPath, Outcome)> = BTreeMap::new();
+    let mut judge = |lab: &mut Lab, sent: &mut BTreeMap<u16, (&'static str, PacketPath, Outcome)>, case: &str| {
+        let lengths: Vec<_> = sent.iter().map(|(length, (_, path, _))| (*length, *path)).collect();
+        let outcomes = lab.outcomes(&lengths);
+        for ((_, (text, _, expected)), outcome) in std::mem::take(sent).into_iter().zip(outcomes) {
+            if outcome != Some(expected) {
                 wrong.push(format!(
-                    "{backend} {family} {mark:?}: {text}, but {fate:?} with {case:?}"
+                    "{backend} {family} {mark:?}: {text}, but {outcome:?} with {case:?}"
                 ));
             }
         }
@@ -97,18 +97,18 @@ fn wrong(backend: Backend, family: Family, mark: ForeignMark) -> Vec<String> {
             // What is under way must not meet other rules.
             Line::Action(action) => {
                 lab.wait();
-                lab.act(&action);
+                lab.make_action(&action);
             }
             Line::Packet {
                 text,
-                way,
+                path,
                 from,
                 to,
                 content,
-                fate,
+                outcome,
             } => {
-                let length = lab.send(way, from, to, &content);
-                sent.insert(length, (text, way, fate));
+                let length = lab.send(path, from, to, &content);
+                sent.insert(length, (text, path, outcome));
             }
         }
     }
@@ -124,7 +124,7 @@ fn real_packets_in_clear_pass_and_are_dropped_as_the_table_says() {
     for backend in VARIANTS {
         for family in Family::ALL {
             for mark in [ForeignMark::Nothing, ForeignMark::AllBits] {
-                all.extend(wrong(backend, family, mark));
+                all.extend(wrong_lines(backend, family, mark));
             }
         }
     }

@@ -20,7 +20,7 @@ fn executed(machine: &Namespace, call: &Call) -> Vec<String> {
         log.to_str().expect("a plain path"),
         "--",
     ];
-    machine.started_by(&words).must(call);
+    machine.started_by(&words).expect_success(call);
     let text = fs::read_to_string(&log).expect("what strace has written");
     let names = text
         .lines()
@@ -45,7 +45,7 @@ fn a_libreswan_call_starts_one_restore_where_something_changes_and_nothing_else(
             ("unroute-client", &[]),
         ] {
             assert_eq!(
-                executed(&machine, &libreswan_up().saying(verb)),
+                executed(&machine, &libreswan_up().with_verb(verb)),
                 programs,
                 "{backend} {verb}"
             );
@@ -65,7 +65,7 @@ fn a_strongswan_call_starts_one_restore_where_something_changes_and_nothing_else
             ("down-client", &["iptables-restore"]),
         ] {
             assert_eq!(
-                executed(&machine, &strongswan_up().saying(verb)),
+                executed(&machine, &strongswan_up().with_verb(verb)),
                 programs,
                 "{backend} {verb}"
             );
@@ -78,7 +78,7 @@ fn a_strongswan_call_starts_one_restore_where_something_changes_and_nothing_else
 fn a_tunnel_beside_others_costs_no_more_programs() {
     let machine = Namespace::new(VARIANTS[0]);
     let others = (1..=3).map(|number| libreswan_up().of_tunnel(number * 40));
-    others.for_each(|call| machine.hook().must(&call));
+    others.for_each(|call| machine.hook().expect_success(&call));
     assert_eq!(executed(&machine, &libreswan_up()), ["iptables-restore"]);
     assert_eq!(executed(&machine, &libreswan_up().opposite()), ["iptables-restore"]);
     let v6 = find_call("libreswan-5.4", "v6", "up-client-v6");
@@ -91,7 +91,7 @@ fn a_tunnel_beside_others_costs_no_more_programs() {
 fn a_reload_costs_one_failed_restore_one_look_and_one_restore() {
     for backend in VARIANTS {
         let machine = Namespace::new(backend);
-        machine.hook().must(&libreswan_up());
+        machine.hook().expect_success(&libreswan_up());
         machine.reload(pluto_updown::net::Family::Ipv4);
         let programs = executed(&machine, &libreswan_up().of_tunnel(9));
         assert_eq!(programs, ["iptables-restore", "iptables-save", "iptables-restore"]);

@@ -1,4 +1,4 @@
-//! Tunnels that are up no more, though nobody said so.
+//! Tunnels that are no longer up, although no daemon said so.
 
 use std::os::unix::fs::PermissionsExt as _;
 
@@ -10,13 +10,13 @@ use crate::support::binary::{Call, Hook};
 use crate::support::captures::{find_call, libreswan_up, strongswan_up};
 use crate::support::namespace::{Namespace, VARIANTS, tool};
 
-/// Puts in what a daemon has put in before it makes this call.
+/// Installs what a daemon has installed before it makes this call.
 pub(super) fn add_policies(machine: &Namespace, up: &Call) {
     policies(machine, "add", up);
 }
 
 pub(super) fn policies(machine: &Namespace, action: &str, up: &Call) {
-    let (near, far) = (up.get("PLUTO_MY_CLIENT"), up.get("PLUTO_PEER_CLIENT"));
+    let (local, remote) = (up.get("PLUTO_MY_CLIENT"), up.get("PLUTO_PEER_CLIENT"));
     let number = ["PLUTO_SA_REQID", "PLUTO_REQID"]
         .into_iter()
         .find(|name| up.variables.contains_key(std::ffi::OsStr::new(name)))
@@ -31,9 +31,9 @@ pub(super) fn policies(machine: &Namespace, action: &str, up: &Call) {
         _ => String::new(),
     };
     let ip = tool("ip").display().to_string();
-    for (source, destination, way) in [(near, far, "out"), (far, near, "in"), (far, near, "fwd")] {
+    for (source, destination, direction) in [(local, remote, "out"), (remote, local, "in"), (remote, local, "fwd")] {
         machine.shell(&format!(
-            "{ip} xfrm policy {action} src {source} dst {destination} dir {way} {template}"
+            "{ip} xfrm policy {action} src {source} dst {destination} dir {direction} {template}"
         ));
     }
 }
@@ -58,12 +58,12 @@ fn what_has_its_policy_stays_and_what_has_none_goes() {
         let stays = [libreswan_up(), strongswan_up().of_tunnel(5)];
         for up in &stays {
             add_policies(&machine, up);
-            machine.hook().must(up);
+            machine.hook().expect_success(up);
         }
         let kept = machine.listing();
         for up in &goes {
             add_policies(&machine, up);
-            machine.hook().must(up);
+            machine.hook().expect_success(up);
         }
         let all = machine.listing();
         assert_eq!(
@@ -72,7 +72,7 @@ fn what_has_its_policy_stays_and_what_has_none_goes() {
         );
         assert_eq!(machine.listing(), all);
         goes.iter().for_each(|up| policies(&machine, "delete", up));
-        let text = prune(&machine.hook(), &["--dry-run"]);
+        let text = prune(&machine.hook(), &["--dry-run", "-v"]);
         assert!(
             text.contains("tunnel-3: stale, no IPsec policy in the kernel, would be removed (10."),
             "{text}"
@@ -97,7 +97,8 @@ fn what_has_its_policy_stays_and_what_has_none_goes() {
             "2 tunnels recorded, 0 removed, 0 kept (cannot tell)\n"
         );
         // What the daemon says of them later is no fault.
-        goes.iter().for_each(|up| machine.hook().must(&up.clone().opposite()));
+        goes.iter()
+            .for_each(|up| machine.hook().expect_success(&up.clone().opposite()));
         stays.iter().for_each(|up| policies(&machine, "delete", up));
         prune(&machine.hook(), &[]);
         machine.assert_as_before(&before);
@@ -114,8 +115,8 @@ fn what_has_its_policy_stays_and_what_has_none_goes() {
 fn a_tunnel_whose_policy_has_another_number_is_kept_and_told() {
     let machine = Namespace::new(Backend::Nft);
     let up = strongswan_up();
-    machine.hook().must(&up);
-    let stands = machine.listing();
+    machine.hook().expect_success(&up);
+    let before = machine.listing();
     add_policies(&machine, &up.with("PLUTO_REQID", "77"));
     let text = prune(&machine.hook(), &[]);
     assert!(
@@ -126,7 +127,7 @@ fn a_tunnel_whose_policy_has_another_number_is_kept_and_told() {
         text.ends_with("1 tunnel recorded, 0 removed, 1 kept (cannot tell)\n"),
         "{text}"
     );
-    assert_eq!(machine.listing(), stands);
+    assert_eq!(machine.listing(), before);
 }
 
 /// A rule that a reload has taken away is no obstacle.
@@ -137,9 +138,9 @@ fn a_reload_before_leaves_the_living_ones_rules_right() {
         let machine = Namespace::new(backend);
         let (stays, goes) = (libreswan_up(), libreswan_up().of_tunnel(3));
         add_policies(&machine, &stays);
-        machine.hook().must(&stays);
+        machine.hook().expect_success(&stays);
         let alone = machine.listing();
-        machine.hook().must(&goes);
+        machine.hook().expect_success(&goes);
         machine.reload(pluto_updown::net::Family::Ipv4);
         let text = prune(&machine.hook(), &[]);
         assert!(
@@ -154,13 +155,13 @@ fn a_reload_before_leaves_the_living_ones_rules_right() {
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn without_the_right_to_ask_the_kernel_nothing_is_forgotten() {
     let machine = Namespace::new(Backend::Nft);
-    machine.hook().must(&libreswan_up());
-    let stands = machine.listing();
+    machine.hook().expect_success(&libreswan_up());
+    let before = machine.listing();
     let setpriv = tool("setpriv").display().to_string();
     let hook = machine.started_by(&[&*setpriv, "--bounding-set=-net_admin", "--inh-caps=-all"]);
     let ending = hook.operate(&["prune"]);
     ending.assert_refused(1, &["cannot list the IPsec policies", "not permitted"]);
-    assert_eq!(machine.listing(), stands);
+    assert_eq!(machine.listing(), before);
     assert!(machine.recorded("net-net").is_some());
 }
 
@@ -197,7 +198,7 @@ fn the_record_of_a_deleted_namespace_says_nothing_of_a_later_one_with_its_number
     for backend in VARIANTS {
         let (former, later) = (Namespace::new(backend), Namespace::new(backend));
         let (old, new) = (strongswan_up().of_tunnel(5), libreswan_up());
-        former.hook().must(&old);
+        former.hook().expect_success(&old);
         let number = later.run(["stat", "-L", "-c", "%i", "/proc/self/ns/net"], "");
         let before = later.listing();
         std::fs::create_dir(later.state()).expect("a folder");
@@ -207,21 +208,21 @@ fn the_record_of_a_deleted_namespace_says_nothing_of_a_later_one_with_its_number
         let status = later.hook().operate(&["status"]);
         assert_eq!(status.code, Some(0), "{}", status.out_text());
         assert!(!status.out_text().contains("tunnel-5"), "{}", status.out_text());
-        later.hook().must(&new);
+        later.hook().expect_success(&new);
         assert!(
             !later.saved(Family::Ipv4).contains("tunnel-5"),
             "{}",
             later.saved(Family::Ipv4)
         );
-        later.hook().must(&new.opposite());
+        later.hook().expect_success(&new.opposite());
         later.assert_as_before(&before);
         // In its own namespace it goes on.
         assert_eq!(former.hook().operate(&["status"]).code, Some(0));
-        former.hook().must(&old.opposite());
+        former.hook().expect_success(&old.opposite());
     }
 }
 
-/// strongSwan's `policies = no`: somebody else sees to the policies, and the SAs carry packets.
+/// strongSwan's `policies = no`: another program installs the policies, and the SAs carry packets.
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn a_tunnel_without_policies_is_kept_as_long_as_the_kernel_has_its_sa() {
@@ -232,19 +233,19 @@ fn a_tunnel_without_policies_is_kept_as_long_as_the_kernel_has_its_sa() {
         add_policies(&machine, &other);
         let v6 = strongswan_up()
             .of_tunnel(6)
-            .saying("up-client-v6")
+            .with_verb("up-client-v6")
             .with("PLUTO_REQID", "66")
             .with("PLUTO_ME", "2001:db8::1")
             .with("PLUTO_PEER", "2001:db8::2")
             .with("PLUTO_MY_CLIENT", "2001:db8:1::/64")
             .with("PLUTO_PEER_CLIENT", "2001:db8:2::/64");
         let ups = [strongswan_up().with("PLUTO_REQID", "44"), v6];
-        machine.hook().must(&other);
+        machine.hook().expect_success(&other);
         // The kernel of the tests may have no ciphers: an SA that waits for its keys is one too.
         machine.shell("echo 3600 >/proc/sys/net/core/xfrm_acq_expires");
         let ip = tool("ip").display().to_string();
         for up in &ups {
-            machine.hook().must(up);
+            machine.hook().expect_success(up);
             let (from, to, reqid) = (up.get("PLUTO_PEER"), up.get("PLUTO_ME"), up.get("PLUTO_REQID"));
             machine.shell(&format!(
                 "{ip} xfrm state allocspi src {from} dst {to} proto esp reqid {reqid} mode tunnel"
@@ -259,7 +260,7 @@ fn a_tunnel_without_policies_is_kept_as_long_as_the_kernel_has_its_sa() {
         assert!(text.contains("3 tunnels") && machine.listing() != before, "{text}");
         machine.shell(&format!("{ip} xfrm state flush"));
         prune(&machine.hook(), &[]);
-        machine.hook().must(&other.opposite());
+        machine.hook().expect_success(&other.opposite());
         assert_eq!(machine.listing(), before);
     }
 }

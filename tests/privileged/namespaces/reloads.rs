@@ -35,8 +35,8 @@ fn reload(machine: &Namespace, family: Family, how: &str) {
     }
 }
 
-/// Three tunnels that stay: two in one block, and one with a device of its own.
-fn living() -> [Call; 3] {
+/// Three tunnels that stay: two in one bucket, and one with an interface of its own.
+fn permanent_tunnels() -> [Call; 3] {
     [
         strongswan_up().with("PLUTO_CONNECTION", "stays"),
         libreswan_up().of_tunnel(3),
@@ -45,34 +45,34 @@ fn living() -> [Call; 3] {
 }
 
 /// The chains that a machine has on which only these tunnels came up.
-fn orderly(backend: Backend, ups: &[Call]) -> Namespace {
+fn machine_without_reloads(backend: Backend, ups: &[Call]) -> Namespace {
     let machine = Namespace::new(backend);
-    ups.iter().for_each(|call| machine.hook().must(call));
+    ups.iter().for_each(|call| machine.hook().expect_success(call));
     machine
 }
 
-/// Reloads while tunnels stand, makes one call, and all rules are there again, exactly once.
-fn assert_found_out(backend: Backend, how: &str, stood: &[Call], next: &Call, stand: &[Call]) {
-    let machine = orderly(backend, stood);
+/// Reloads while tunnels are up, makes one call, and all rules are there again, exactly once.
+fn assert_found_out(backend: Backend, how: &str, installed: &[Call], next: &Call, stand: &[Call]) {
+    let machine = machine_without_reloads(backend, installed);
     reload(&machine, Family::Ipv4, how);
-    let theirs = the_administrators(&machine.saved(Family::Ipv4));
-    machine.hook().must(next);
+    let admin_rules = the_administrators(&machine.saved(Family::Ipv4));
+    machine.hook().expect_success(next);
     assert_eq!(
-        machine.ours(),
-        orderly(backend, stand).ours(),
+        machine.own_chains(),
+        machine_without_reloads(backend, stand).own_chains(),
         "{backend}, {how}, {next}"
     );
     assert_eq!(
         the_administrators(&machine.saved(Family::Ipv4)),
-        with_policies(&theirs),
+        with_policies(&admin_rules),
         "{backend}, {how}, {next}"
     );
     for up in stand {
-        machine.hook().must(&up.clone().opposite());
+        machine.hook().expect_success(&up.clone().opposite());
     }
     assert_eq!(
         machine.saved(Family::Ipv4),
-        with_policies(&theirs),
+        with_policies(&admin_rules),
         "{backend}, {how}, {next}"
     );
     assert!(!machine.state().exists());
@@ -87,7 +87,7 @@ fn with_policies(listing: &str) -> String {
 }
 
 /// The ways that there are with a backend.
-fn ways(backend: Backend) -> impl Iterator<Item = &'static str> {
+fn reload_kinds(backend: Backend) -> impl Iterator<Item = &'static str> {
     WAYS.into_iter()
         .filter(move |how| backend == Backend::Nft || *how != "wiped by nft")
 }
@@ -96,8 +96,8 @@ fn ways(backend: Backend) -> impl Iterator<Item = &'static str> {
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn the_next_up_puts_every_living_tunnel_back_once() {
     for backend in VARIANTS {
-        for how in ways(backend) {
-            let [a, b, c] = living();
+        for how in reload_kinds(backend) {
+            let [a, b, c] = permanent_tunnels();
             let next = libreswan_up();
             assert_found_out(
                 backend,
@@ -114,11 +114,11 @@ fn the_next_up_puts_every_living_tunnel_back_once() {
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn the_next_down_puts_every_living_tunnel_back_once() {
     for backend in VARIANTS {
-        for how in ways(backend) {
-            let [a, b, c] = living();
+        for how in reload_kinds(backend) {
+            let [a, b, c] = permanent_tunnels();
             let goes = libreswan_up();
-            let stood = [a.clone(), b.clone(), c.clone(), goes.clone()];
-            assert_found_out(backend, how, &stood, &goes.opposite(), &[a, b, c]);
+            let installed = [a.clone(), b.clone(), c.clone(), goes.clone()];
+            assert_found_out(backend, how, &installed, &goes.opposite(), &[a, b, c]);
         }
     }
 }
@@ -127,7 +127,7 @@ fn the_next_down_puts_every_living_tunnel_back_once() {
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn the_last_down_after_a_reload_leaves_nothing() {
     for backend in VARIANTS {
-        for how in ways(backend) {
+        for how in reload_kinds(backend) {
             assert_found_out(backend, how, &[libreswan_up()], &libreswan_up().opposite(), &[]);
         }
     }
@@ -137,8 +137,8 @@ fn the_last_down_after_a_reload_leaves_nothing() {
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn an_up_that_replaces_a_tunnel_finds_out() {
     for backend in VARIANTS {
-        for how in ways(backend) {
-            let [a, b, c] = living();
+        for how in reload_kinds(backend) {
+            let [a, b, c] = permanent_tunnels();
             let next = b.clone().with("PLUTO_SA_REQID", "16401");
             assert_found_out(backend, how, &[a.clone(), b, c.clone()], &next, &[a, next.clone(), c]);
         }
@@ -150,15 +150,18 @@ fn an_up_that_replaces_a_tunnel_finds_out() {
 fn a_reload_of_one_family_leaves_the_other_alone() {
     for backend in VARIANTS {
         let v6 = find_call("libreswan-5.4", "v6", "up-client-v6");
-        let machine = orderly(backend, &[v6.clone(), libreswan_up()]);
+        let machine = machine_without_reloads(backend, &[v6.clone(), libreswan_up()]);
         let v4 = machine.saved(Family::Ipv4);
         machine.reload(Family::Ipv6);
         let other = v6
             .clone()
             .with("PLUTO_CONNECTION", "other")
             .with("PLUTO_PEER_CLIENT", "fd00:77::/64");
-        machine.hook().must(&other);
-        assert_eq!(machine.ours(), orderly(backend, &[v6, libreswan_up(), other]).ours());
+        machine.hook().expect_success(&other);
+        assert_eq!(
+            machine.own_chains(),
+            machine_without_reloads(backend, &[v6, libreswan_up(), other]).own_chains()
+        );
         assert_eq!(machine.saved(Family::Ipv4), v4);
     }
 }
@@ -167,11 +170,11 @@ fn a_reload_of_one_family_leaves_the_other_alone() {
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn jumps_that_somebody_doubled_do_not_disturb_the_rest_of_a_life() {
     for backend in VARIANTS {
-        let machine = orderly(backend, &[libreswan_up()]);
+        let machine = machine_without_reloads(backend, &[libreswan_up()]);
         for _ in 0..2 {
             machine.tables(Family::Ipv4, &["-A", "INPUT", "-j", "PLUTO-INPUT"]);
         }
-        machine.hook().must(&libreswan_up().opposite());
+        machine.hook().expect_success(&libreswan_up().opposite());
         assert_eq!(machine.listing(), Namespace::new(backend).listing(), "{backend}");
         assert!(!machine.state().exists());
     }
@@ -215,19 +218,19 @@ fn assert_refilled(backend: Backend, family: Family, chain: &str) {
             find_call("libreswan-5.4", "v6", "up-client-v6"),
             find_call("libreswan-5.4", "v6", "up-client-v6")
                 .of_tunnel(5)
-                .saying("up-host-v6")
+                .with_verb("up-host-v6")
                 .with("PLUTO_MY_CLIENT", "2001:db8::1/128")
                 .with("PLUTO_PEER_CLIENT", "2001:db8::2/128"),
         ],
     };
-    for [stands, comes] in [[&client, &host], [&host, &client]] {
-        let machine = orderly(backend, std::slice::from_ref(stands));
-        let one = machine.ours();
-        let both = orderly(backend, &[stands.clone(), comes.clone()]).ours();
-        for (call, expected) in [(comes.clone(), both), (comes.clone().opposite(), one)] {
+    for [first, second] in [[&client, &host], [&host, &client]] {
+        let machine = machine_without_reloads(backend, std::slice::from_ref(first));
+        let one = machine.own_chains();
+        let both = machine_without_reloads(backend, &[first.clone(), second.clone()]).own_chains();
+        for (call, expected) in [(second.clone(), both), (second.clone().opposite(), one)] {
             machine.tables(family, &["-F", chain]);
-            machine.hook().must(&call);
-            assert_eq!(machine.ours(), expected, "{backend}, {chain}, {call}");
+            machine.hook().expect_success(&call);
+            assert_eq!(machine.own_chains(), expected, "{backend}, {chain}, {call}");
         }
     }
 }

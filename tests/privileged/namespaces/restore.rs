@@ -1,15 +1,15 @@
-//! What a reload of a firewall has taken, put back from the record.
+//! What a reload of a firewall has removed is reinstalled from the record.
 
 use pluto_updown::net::Family;
 use pluto_updown::netfilter::{Backend, Table};
 
 use crate::support::binary::Call;
 use crate::support::captures::{find_call, libreswan_up, strongswan_up};
-use crate::support::namespace::{Namespace, VARIANTS, prefix, the_administrators, timeless, tool};
+use crate::support::namespace::{Namespace, VARIANTS, order_independent, prefix, the_administrators, tool};
 
 const NOTHING: &str = "nothing to restore, all rules are loaded\n";
 
-/// Tunnels of both families: two in one block, one with a device, one with something in the nat table.
+/// Tunnels of both families: two in one bucket, one with an interface, one with something in the nat table.
 fn tunnels() -> [Call; 6] {
     [
         strongswan_up().with("PLUTO_CONNECTION", "first"),
@@ -25,9 +25,9 @@ fn tunnels() -> [Call; 6] {
     ]
 }
 
-fn living(backend: Backend) -> Namespace {
+fn machine_with_tunnels(backend: Backend) -> Namespace {
     let machine = Namespace::new(backend);
-    tunnels().iter().for_each(|up| machine.hook().must(up));
+    tunnels().iter().for_each(|up| machine.hook().expect_success(up));
     machine
 }
 
@@ -36,7 +36,7 @@ fn everything(machine: &Namespace) -> Vec<String> {
     let both = Family::ALL
         .into_iter()
         .flat_map(|family| Table::ALL.map(|table| (family, table)));
-    both.map(|(family, table)| timeless(&machine.saved_table(machine.backend, family, table)))
+    both.map(|(family, table)| order_independent(&machine.saved_table(machine.backend, family, table)))
         .collect()
 }
 
@@ -64,7 +64,7 @@ const WAYS: [(&str, &[&str]); 9] = [
     ("a foreign chain", &["-N PLUTO-mine", ";", "-A PLUTO-mine -j ACCEPT"]),
 ];
 
-fn spoil(machine: &Namespace, commands: &[&str]) {
+fn run_commands(machine: &Namespace, commands: &[&str]) {
     for command in commands.join(" ").split(';') {
         for family in Family::ALL {
             let words: Vec<_> = command.split_ascii_whitespace().collect();
@@ -77,28 +77,28 @@ fn spoil(machine: &Namespace, commands: &[&str]) {
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn whatever_somebody_did_is_mended_and_a_second_time_nothing_is() {
     for backend in VARIANTS {
-        let expected = everything(&living(backend));
+        let expected = everything(&machine_with_tunnels(backend));
         for (how, commands) in WAYS {
-            let machine = living(backend);
+            let machine = machine_with_tunnels(backend);
             let what = format!("{backend}, {how}");
             assert_eq!(restore(&machine, &[]), NOTHING, "{what}");
-            spoil(&machine, commands);
-            let theirs: Vec<_> = everything(&machine)
+            run_commands(&machine, commands);
+            let admin_rules: Vec<_> = everything(&machine)
                 .iter()
                 .map(|text| the_administrators(text))
                 .collect();
             let spoilt = everything(&machine);
-            let shown = restore(&machine, &["--dry-run"]);
+            let shown = restore(&machine, &["--dry-run", "-v"]);
             assert!(
-                shown.contains("# would change the ") && shown.contains("\nCOMMIT\n"),
+                shown.contains("# restore: would change the ") && shown.contains("\nCOMMIT\n"),
                 "{what}: {shown}"
             );
             assert_eq!(everything(&machine), spoilt, "{what}");
-            let told = restore(&machine, &[]);
-            assert!(told.contains(&format!(" ({backend}-ipv4 ")), "{what}: {told}");
-            let mended = everything(&machine);
+            let output = restore(&machine, &[]);
+            assert!(output.contains(&format!(" ({backend}-ipv4 ")), "{what}: {output}");
+            let repaired = everything(&machine);
             // Of shared parts that do not depend on one another the order tells which came first.
-            let ours = |texts: &[String]| {
+            let own_rules_of = |texts: &[String]| {
                 let lines = texts
                     .iter()
                     .flat_map(|text| text.lines())
@@ -107,13 +107,13 @@ fn whatever_somebody_did_is_mended_and_a_second_time_nothing_is() {
                 lines.sort();
                 lines
             };
-            assert_eq!(ours(&mended), ours(&expected), "{what}");
-            let now: Vec<_> = mended.iter().map(|text| the_administrators(text)).collect();
-            assert_eq!(now, theirs, "{what}");
+            assert_eq!(own_rules_of(&repaired), own_rules_of(&expected), "{what}");
+            let now: Vec<_> = repaired.iter().map(|text| the_administrators(text)).collect();
+            assert_eq!(now, admin_rules, "{what}");
             assert_eq!(restore(&machine, &[]), NOTHING, "{what}");
             tunnels()
                 .iter()
-                .for_each(|up| machine.hook().must(&up.clone().opposite()));
+                .for_each(|up| machine.hook().expect_success(&up.clone().opposite()));
             assert!(!machine.state().exists(), "{what}");
         }
     }
@@ -138,7 +138,7 @@ fn count(machine: &Namespace, family: Family) -> String {
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn what_stands_goes_on_counting() {
     for backend in VARIANTS {
-        let machine = living(backend);
+        let machine = machine_with_tunnels(backend);
         let before = count(&machine, Family::Ipv4);
         let block = before
             .lines()
@@ -182,7 +182,7 @@ fn beside_calls_and_reloads_nothing_is_lost() {
             for _ in 0..2 {
                 scope.spawn(|| {
                     for _ in 0..8 {
-                        // That somebody reloads right between listing and change may be told.
+                        // That somebody reloads right between listing and change may be reported.
                         machine.hook().operate(&["restore"]);
                     }
                 });
@@ -190,15 +190,15 @@ fn beside_calls_and_reloads_nothing_is_lost() {
             scope.spawn(|| (0..6).for_each(|_| machine.reload(Family::Ipv4)));
             for number in numbers.clone() {
                 let machine = &machine;
-                scope.spawn(move || machine.hook().must(&libreswan_up().of_tunnel(number)));
+                scope.spawn(move || machine.hook().expect_success(&libreswan_up().of_tunnel(number)));
             }
         });
         restore(&machine, &[]);
         let calm = Namespace::new(backend);
-        numbers.for_each(|number| calm.hook().must(&libreswan_up().of_tunnel(number)));
+        numbers.for_each(|number| calm.hook().expect_success(&libreswan_up().of_tunnel(number)));
         assert_eq!(
-            timeless(&machine.saved(Family::Ipv4)),
-            timeless(&calm.saved(Family::Ipv4)),
+            order_independent(&machine.saved(Family::Ipv4)),
+            order_independent(&calm.saved(Family::Ipv4)),
             "{backend}"
         );
         assert_eq!(restore(&machine, &[]), NOTHING);
@@ -212,14 +212,17 @@ fn without_anything_on_record_what_is_left_of_ours_goes() {
         let machine = Namespace::new(backend);
         let before = machine.listing();
         assert_eq!(restore(&machine, &[]), NOTHING);
-        machine.hook().must(&libreswan_up());
+        machine.hook().expect_success(&libreswan_up());
         let save = tool(&format!("iptables-{backend}-save")).display().to_string();
         let load = tool(&format!("iptables-{backend}-restore")).display().to_string();
         let saved = machine.run([&*save], "");
-        machine.hook().must(&libreswan_up().opposite());
+        machine.hook().expect_success(&libreswan_up().opposite());
         machine.run([&*load], &saved);
-        let told = restore(&machine, &["-v"]);
-        assert!(told.contains("leftover chain PLUTO-I (no tunnel uses it)"), "{told}");
+        let output = restore(&machine, &["-v"]);
+        assert!(
+            output.contains("leftover chain PLUTO-I (no tunnel uses it)"),
+            "{output}"
+        );
         machine.assert_as_before(&before);
     }
 }
@@ -237,7 +240,7 @@ fn a_jump_of_the_administrators_own_is_asked_for_and_never_touched() {
             assert_eq!(ending.err_text(), "");
             (ending.code, ending.out_text())
         };
-        hook().must(&strongswan_up());
+        hook().expect_success(&strongswan_up());
         let (code, text) = run(&["status"]);
         assert_eq!(code, Some(1), "{text}");
         for chain in ["INPUT", "FORWARD", "OUTPUT"] {
@@ -254,10 +257,10 @@ fn a_jump_of_the_administrators_own_is_asked_for_and_never_touched() {
             machine.tables(Family::Ipv4, &[&["-A", chain], &condition[..], &["-j", &jump]].concat());
         }
         machine.tables(Family::Ipv4, &["-A", "FORWARD", "-j", "PLUTO-FORWARD"]);
-        let stands = machine.listing();
+        let before = machine.listing();
         assert_eq!(run(&["status"]).0, Some(0), "{backend}");
         assert_eq!(run(&["restore"]), (Some(0), NOTHING.to_owned()), "{backend}");
-        assert_eq!(machine.listing(), stands, "{backend}");
+        assert_eq!(machine.listing(), before, "{backend}");
         let (code, text) = run(&["flush", "--yes"]);
         assert_eq!(
             (code, text.matches("kept: your rule in ").count()),
@@ -266,7 +269,7 @@ fn a_jump_of_the_administrators_own_is_asked_for_and_never_touched() {
         );
         assert_eq!(
             the_administrators(&machine.listing()[0]),
-            the_administrators(&stands[0]),
+            the_administrators(&before[0]),
             "{backend}"
         );
         assert_eq!(run(&["flush", "--yes", "--force"]).0, Some(0));
@@ -291,7 +294,7 @@ fn a_jump_in_a_chain_that_nothing_leads_to_is_found_by_start_status_and_check() 
         machine
             .hook()
             .option("--config", machine.path("settings"))
-            .must(&strongswan_up());
+            .expect_success(&strongswan_up());
         machine.tables(Family::Ipv4, &["-N", "OLD"]);
         for chain in ["INPUT", "FORWARD", "OUTPUT"] {
             machine.tables(Family::Ipv4, &["-A", "OLD", "-j", &format!("PLUTO-{chain}")]);
@@ -321,7 +324,7 @@ fn a_jump_in_a_chain_that_nothing_leads_to_is_found_by_start_status_and_check() 
     }
 }
 
-/// The same, whatever order tunnels have in their block and chains were made in.
+/// The same, whatever order tunnels have in their bucket and chains were made in.
 fn sorted(machine: &Namespace) -> Vec<Vec<String>> {
     let lines = |table: &String| {
         let mut lines: Vec<_> = table.lines().map(str::to_owned).collect();
@@ -337,24 +340,26 @@ fn many_tunnels_are_restored_to_the_last_rule_by_a_restore_and_by_a_call() {
     for backend in VARIANTS {
         let machine = Namespace::bare(backend);
         for number in 1..=260 {
-            let far = format!("10.{}.{}.0/24", 100 + number / 64, number % 64);
+            let remote = format!("10.{}.{}.0/24", 100 + number / 64, number % 64);
             let up = strongswan_up().with("PLUTO_CONNECTION", format!("branch-{number}"));
-            let up = up.with("PLUTO_PEER_CLIENT", far);
-            machine.hook().must(&up.with("PLUTO_REQID", number.to_string()));
+            let up = up.with("PLUTO_PEER_CLIENT", remote);
+            machine
+                .hook()
+                .expect_success(&up.with("PLUTO_REQID", number.to_string()));
         }
         let before = sorted(&machine);
-        spoil(&machine, &["-F", ";", "-X"]);
-        let told = restore(&machine, &[]);
-        assert!(told.contains("restored 542 chains"), "{told}");
+        run_commands(&machine, &["-F", ";", "-X"]);
+        let output = restore(&machine, &[]);
+        assert!(output.contains("restored 542 chains"), "{output}");
         assert_eq!(sorted(&machine), before, "{backend}");
         assert_eq!(restore(&machine, &[]), NOTHING);
 
-        // A call that finds something missing mends that, and nothing else.
+        // A call that finds something missing repairs that, and nothing else.
         for damage in [&["-F", "FORWARD"][..], &["-F"]] {
             machine.tables(Family::Ipv4, damage);
             let late = libreswan_up();
-            machine.hook().must(&late);
-            machine.hook().must(&late.opposite());
+            machine.hook().expect_success(&late);
+            machine.hook().expect_success(&late.opposite());
             assert_eq!(sorted(&machine), before, "{backend}: {damage:?}");
         }
     }

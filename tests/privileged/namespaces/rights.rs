@@ -53,9 +53,9 @@ fn without_rights_a_call_fails_in_one_line_and_leaves_nothing() {
             hook.call(&up).assert_refused(1, &["iptables-restore", "ermi"]);
             machine.assert_as_before(&before);
             // charon keeps the tunnel, which is noted until its `down`.
-            hook.must(&up.clone().opposite());
+            hook.expect_success(&up.clone().opposite());
             assert_eq!(fs::read_dir(&folder).expect("the folder").count(), 0, "left behind");
-            hook.must(&up.saying("prepare-client"));
+            hook.expect_success(&up.with_verb("prepare-client"));
         }
     }
 }
@@ -64,7 +64,7 @@ fn without_rights_a_call_fails_in_one_line_and_leaves_nothing() {
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn without_rights_roots_record_stops_the_call() {
     let machine = Namespace::new(VARIANTS[0]);
-    machine.hook().must(&libreswan_up());
+    machine.hook().expect_success(&libreswan_up());
     let before = machine.listing();
     let hook = as_nobody(&machine).option("--state-dir", machine.state());
     hook.call(&libreswan_up().of_tunnel(3))
@@ -83,7 +83,7 @@ fn without_rights_roots_record_stops_the_call() {
 fn a_dry_run_needs_no_rights() {
     for backend in VARIANTS {
         let machine = Namespace::new(backend);
-        machine.hook().must(&libreswan_up());
+        machine.hook().expect_success(&libreswan_up());
         let before = machine.listing();
         for state in [
             machine.state(),
@@ -112,15 +112,15 @@ fn the_capabilities_that_pluto_leaves_are_enough() {
         let bounds = [format!("--bounding-set={LEFT}"), "--inh-caps=-all".to_owned()];
         let hook = with_rights(&machine, &[&bounds[0], &bounds[1]]).option("--state-dir", machine.state());
         for up in [libreswan_up(), strongswan_up()] {
-            hook.must(&up);
-            assert!(machine.ours()[0].len() > 5, "{backend}");
-            hook.must(&libreswan_up().of_tunnel(3));
-            hook.must(&up.opposite());
+            hook.expect_success(&up);
+            assert!(machine.own_chains()[0].len() > 5, "{backend}");
+            hook.expect_success(&libreswan_up().of_tunnel(3));
+            hook.expect_success(&up.opposite());
             machine.reload(pluto_updown::net::Family::Ipv4);
-            hook.must(&libreswan_up().of_tunnel(3).opposite());
+            hook.expect_success(&libreswan_up().of_tunnel(3).opposite());
             // The source address stays until then.
-            hook.must(&libreswan_up().saying("unroute-client"));
-            hook.must(&libreswan_up().of_tunnel(3).saying("unroute-client"));
+            hook.expect_success(&libreswan_up().with_verb("unroute-client"));
+            hook.expect_success(&libreswan_up().of_tunnel(3).with_verb("unroute-client"));
             machine.assert_as_before(&before);
         }
     }
@@ -130,7 +130,7 @@ fn the_capabilities_that_pluto_leaves_are_enough() {
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn a_record_that_belongs_to_somebody_else_stops_the_call() {
     let machine = Namespace::new(VARIANTS[0]);
-    machine.hook().must(&libreswan_up());
+    machine.hook().expect_success(&libreswan_up());
     let before = machine.listing();
     let record = machine.record();
     let tunnels = fs::read_dir(record.join("nft-ipv4/tunnels")).expect("the tunnels");
@@ -148,7 +148,7 @@ fn a_record_that_belongs_to_somebody_else_stops_the_call() {
         refused(&libreswan_up().opposite());
         chown(&path, Some(0), Some(0)).expect("taking it back");
     }
-    machine.hook().must(&libreswan_up().opposite());
+    machine.hook().expect_success(&libreswan_up().opposite());
 }
 
 #[test]
@@ -173,7 +173,7 @@ fn a_folder_that_somebody_else_has_laid_out_beforehand_is_not_used() {
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn without_rights_explain_says_in_one_line_who_can_read_the_record() {
     let machine = Namespace::new(VARIANTS[0]);
-    machine.hook().must(&libreswan_up());
+    machine.hook().expect_success(&libreswan_up());
     let nobody = as_nobody(&machine).option("--state-dir", machine.state());
     for words in [
         &["explain", "net-net"][..],

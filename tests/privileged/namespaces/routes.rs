@@ -51,8 +51,8 @@ impl Router {
         .join("\n")
     }
 
-    pub(crate) fn must(&self, call: &Call) {
-        self.hook().must(call);
+    pub(crate) fn expect_success(&self, call: &Call) {
+        self.hook().expect_success(call);
     }
 
     pub(crate) fn has(&self, line: &str) -> bool {
@@ -63,7 +63,7 @@ impl Router {
 /// A connection with a source address that is not local.
 pub(crate) fn route() -> Call {
     libreswan_up()
-        .saying("route-client")
+        .with_verb("route-client")
         .with("PLUTO_MY_SOURCEIP", "10.1.0.1")
 }
 
@@ -73,7 +73,7 @@ fn a_life_leaves_nothing() {
     let router = Router::new();
     let before = router.state();
     for verb in ["up-client", "prepare-client", "route-client"] {
-        router.must(&route().saying(verb));
+        router.expect_success(&route().with_verb(verb));
     }
     assert!(
         router.has("10.2.0.0/24 dev w0 scope link src 10.1.0.1"),
@@ -81,9 +81,9 @@ fn a_life_leaves_nothing() {
         router.state()
     );
     assert!(router.has("inet 10.1.0.1/32 scope 50 lo"), "{}", router.state());
-    router.must(&route().saying("down-client"));
+    router.expect_success(&route().with_verb("down-client"));
     assert!(router.has("10.2.0.0/24 dev w0"), "the route outlives the tunnel");
-    router.must(&route().saying("unroute-client"));
+    router.expect_success(&route().with_verb("unroute-client"));
     assert_eq!(router.state(), before);
     assert!(!router.machine.state().exists());
 }
@@ -96,17 +96,17 @@ fn a_tunnel_by_an_ordinary_interface_gets_no_rules() {
         .machine
         .run("ip link add ipsec7 type veth peer name ipsec8".split(' '), "");
     let before = router.machine.listing();
-    for device in ["w0", "ipsec7"] {
+    for interface in ["w0", "ipsec7"] {
         for call in [
-            libreswan_up().with("VTI_IFACE", device),
+            libreswan_up().with("VTI_IFACE", interface),
             libreswan_up()
                 .with("PLUTO_XFRMI_ROUTE", "yes")
-                .with("PLUTO_VIRT_INTERFACE", device),
+                .with("PLUTO_VIRT_INTERFACE", interface),
         ] {
             let ending = router.hook().call(&call);
-            let told = ending.err_text();
-            let expected = format!("{device} is no VTI, XFRM or KLIPS interface");
-            assert!(told.contains(&expected), "{told}");
+            let output = ending.err_text();
+            let expected = format!("{interface} is no VTI, XFRM or KLIPS interface");
+            assert!(output.contains(&expected), "{output}");
             ending.assert_one_line();
             assert_eq!(router.machine.listing(), before);
         }
@@ -123,21 +123,21 @@ fn routes_never_lead_into_an_ordinary_interface_for_a_vti() {
     let router = Router::new();
     let before = router.state();
     let call = libreswan_up()
-        .saying("route-client")
+        .with_verb("route-client")
         .with("VTI_IFACE", "w0")
         .with("VTI_ROUTING", "yes")
         .with("CONNMARK_IN", "5/0xffffffff")
         .with("CONNMARK_OUT", "6/0xffffffff");
-    let told = router.hook().call(&call).err_text();
+    let output = router.hook().call(&call).err_text();
     // Where the kernel has no VTI it says so.
     assert!(
-        told.contains("the interface w0 is no VTI") || told.contains("Operation not supported"),
-        "{told}"
+        output.contains("the interface w0 is no VTI") || output.contains("Operation not supported"),
+        "{output}"
     );
     assert_eq!(router.state(), before);
 }
 
-/// What others may have put in where a route of ours goes, each as a line of `ip`.
+/// What others may have installed where a route of ours goes, each as a line of `ip`.
 const REPLACED: [&str; 6] = [
     "route add blackhole 10.2.0.0/24",
     "route add unreachable 10.2.0.0/24 proto static",
@@ -155,20 +155,20 @@ fn what_a_route_of_ours_replaces_comes_back() {
         router.machine.run(["ip"].into_iter().chain(line.split(' ')), "");
         let before = router.state();
         for _ in 0..2 {
-            router.must(&route());
+            router.expect_success(&route());
             assert!(
                 router.has("10.2.0.0/24 dev w0 scope link src 10.1.0.1"),
                 "{line}: {}",
                 router.state()
             );
             // Again, as after a reconnect.
-            router.must(&route());
-            router.must(&route().saying("unroute-client"));
+            router.expect_success(&route());
+            router.expect_success(&route().with_verb("unroute-client"));
             assert_eq!(router.state(), before, "{line}");
             assert!(!router.machine.state().exists(), "{line}");
         }
         // Without a word of the daemon.
-        router.must(&route());
+        router.expect_success(&route());
         assert_eq!(router.hook().operate(&["flush", "--yes"]).code, Some(0));
         assert_eq!(router.state(), before, "{line}");
     }
@@ -192,9 +192,9 @@ fn an_ipv6_route_that_is_replaced_comes_back() {
         .with("PLUTO_MY_CLIENT", "2001:db8:1::/64")
         .with("PLUTO_PEER_CLIENT", "2001:db8:2::/64")
         .with("PLUTO_MTU", "1400");
-    router.must(&call.clone().saying("route-client-v6"));
+    router.expect_success(&call.clone().with_verb("route-client-v6"));
     assert!(state().contains("2001:db8:2::/64 dev w0"), "{}", state());
-    router.must(&call.saying("unroute-client-v6"));
+    router.expect_success(&call.with_verb("unroute-client-v6"));
     assert_eq!(state(), before);
 }
 
@@ -203,11 +203,11 @@ fn an_ipv6_route_that_is_replaced_comes_back() {
 fn a_route_that_somebody_put_there_since_is_left_alone() {
     let router = Router::new();
     router.machine.shell("ip route add blackhole 10.2.0.0/24");
-    router.must(&route());
+    router.expect_success(&route());
     router
         .machine
         .shell("ip route replace 10.2.0.0/24 via 192.1.2.77 dev w0");
-    router.must(&route().saying("unroute-client"));
+    router.expect_success(&route().with_verb("unroute-client"));
     assert!(router.has("10.2.0.0/24 via 192.1.2.77 dev w0"), "{}", router.state());
 }
 
@@ -216,19 +216,19 @@ fn a_route_that_somebody_put_there_since_is_left_alone() {
 fn a_reconnect_with_another_source_address_renews_the_route() {
     let router = Router::new();
     let before = router.state();
-    router.must(&route().saying("up-client"));
-    router.must(&route());
-    router.must(&route().saying("down-client"));
+    router.expect_success(&route().with_verb("up-client"));
+    router.expect_success(&route());
+    router.expect_success(&route().with_verb("down-client"));
     let again = route().with("PLUTO_MY_SOURCEIP", "10.1.0.9");
-    router.must(&again.clone().saying("up-client"));
+    router.expect_success(&again.clone().with_verb("up-client"));
     assert!(
         router.has("10.2.0.0/24 dev w0 scope link src 10.1.0.9"),
         "{}",
         router.state()
     );
     assert!(!router.has("10.1.0.1"), "{}", router.state());
-    router.must(&again.clone().saying("down-client"));
-    router.must(&again.saying("unroute-client"));
+    router.expect_success(&again.clone().with_verb("down-client"));
+    router.expect_success(&again.with_verb("unroute-client"));
     assert_eq!(router.state(), before);
 }
 
@@ -246,13 +246,13 @@ fn a_route_through_a_gateway_that_is_on_the_link_by_its_own_route_is_made() {
     let call = route()
         .with("PLUTO_NEXT_HOP", "172.31.1.1")
         .with("PLUTO_ME", "192.0.2.7");
-    router.must(&call);
+    router.expect_success(&call);
     assert!(
         router.has("10.2.0.0/24 via 172.31.1.1 dev w0 src 10.1.0.1 onlink"),
         "{}",
         router.state()
     );
-    router.must(&call.saying("unroute-client"));
+    router.expect_success(&call.with_verb("unroute-client"));
     assert_eq!(router.state(), before);
 }
 
@@ -261,16 +261,16 @@ fn a_route_through_a_gateway_that_is_on_the_link_by_its_own_route_is_made() {
 fn a_source_address_stays_as_long_as_a_network_needs_it() {
     let router = Router::new();
     let before = router.state();
-    router.must(&route());
-    router.must(&route().of_tunnel(3));
-    router.must(&route().saying("unroute-client"));
+    router.expect_success(&route());
+    router.expect_success(&route().of_tunnel(3));
+    router.expect_success(&route().with_verb("unroute-client"));
     assert!(router.has("10.1.0.1/32 scope 50 lo"));
     // The connection that is named last is another than the one that was named first.
-    router.must(
+    router.expect_success(
         &route()
             .of_tunnel(3)
             .with("PLUTO_CONNECTION", "other")
-            .saying("unroute-client"),
+            .with_verb("unroute-client"),
     );
     assert_eq!(router.state(), before);
 }
@@ -281,9 +281,9 @@ fn an_address_of_the_administrators_is_left_alone() {
     let router = Router::new();
     router.machine.run("ip addr add 10.1.0.1/24 dev w0".split(' '), "");
     let before = router.state();
-    router.must(&route());
+    router.expect_success(&route());
     assert!(router.has("10.2.0.0/24 dev w0 scope link src 10.1.0.1"));
-    router.must(&route().saying("unroute-client"));
+    router.expect_success(&route().with_verb("unroute-client"));
     assert_eq!(router.state(), before);
 }
 
@@ -291,14 +291,14 @@ fn an_address_of_the_administrators_is_left_alone() {
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn a_source_address_stays_for_an_administrators_route() {
     let router = Router::new();
-    router.must(&route());
+    router.expect_success(&route());
     router
         .machine
         .run("ip route add 10.77.0.0/16 dev w0 src 10.1.0.1".split(' '), "");
-    router.must(&route().saying("unroute-client"));
+    router.expect_success(&route().with_verb("unroute-client"));
     assert!(router.has("10.77.0.0/16 dev w0 scope link src 10.1.0.1") && router.has("10.1.0.1/32 scope 50 lo"));
     router.machine.run("ip route del 10.77.0.0/16".split(' '), "");
-    router.must(&route().saying("unroute-client"));
+    router.expect_success(&route().with_verb("unroute-client"));
     assert!(!router.has("10.1.0.1"));
     assert!(!router.machine.state().exists());
 }
@@ -311,7 +311,7 @@ fn a_route_that_the_kernel_refuses_leaves_nothing_and_one_line() {
     // No such next hop is on the link.
     let refused = route().with("PLUTO_NEXT_HOP", "203.0.113.9");
     for (verb, code) in [("route-client", 0), ("route-client-v6", 1)] {
-        let ending = router.hook().call(&refused.clone().saying(verb));
+        let ending = router.hook().call(&refused.clone().with_verb(verb));
         ending.assert_refused(code, &[verb, "10.2.0.0/24", "203.0.113.9", "Network is unreachable"]);
         assert_eq!(router.state(), before, "the source address went with it");
         assert!(!router.machine.state().exists());
@@ -322,7 +322,7 @@ fn a_route_that_the_kernel_refuses_leaves_nothing_and_one_line() {
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn a_refused_change_leaves_the_route_that_stood() {
     let router = Router::new();
-    router.must(&route());
+    router.expect_success(&route());
     let routed = router.state();
     let refused = route()
         .with("PLUTO_NEXT_HOP", "203.0.113.9")
@@ -332,7 +332,7 @@ fn a_refused_change_leaves_the_route_that_stood() {
         .call(&refused)
         .assert_refused(0, &["Network is unreachable"]);
     assert_eq!(router.state(), routed);
-    router.must(&route().saying("unroute-client"));
+    router.expect_success(&route().with_verb("unroute-client"));
     assert!(!router.machine.state().exists());
 }
 
@@ -341,12 +341,12 @@ fn a_refused_change_leaves_the_route_that_stood() {
 fn a_changed_route_leaves_nothing_of_the_old_one() {
     let router = Router::new();
     let before = router.state();
-    router.must(&route().with("PLUTO_METRIC", "7"));
-    router.must(&route().with("PLUTO_MY_SOURCEIP", "10.1.0.2"));
+    router.expect_success(&route().with("PLUTO_METRIC", "7"));
+    router.expect_success(&route().with("PLUTO_MY_SOURCEIP", "10.1.0.2"));
     let state = router.state();
     assert!(!state.contains("metric 7"), "{state}");
     assert!(state.contains("10.2.0.0/24 dev w0 scope link src 10.1.0.2"), "{state}");
-    router.must(&route().saying("unroute-client"));
+    router.expect_success(&route().with_verb("unroute-client"));
     assert_eq!(router.state(), before);
 }
 
@@ -355,22 +355,22 @@ fn a_changed_route_leaves_nothing_of_the_old_one() {
 fn what_is_gone_already_is_no_obstacle() {
     let router = Router::new();
     let before = router.state();
-    router.must(&route());
+    router.expect_success(&route());
     router.machine.run("ip route del 10.2.0.0/24".split(' '), "");
     router.machine.run("ip addr del 10.1.0.1/32 dev lo".split(' '), "");
-    router.must(&route().saying("unroute-client"));
+    router.expect_success(&route().with_verb("unroute-client"));
     assert_eq!(router.state(), before);
-    router.must(&route().saying("unroute-client"));
+    router.expect_success(&route().with_verb("unroute-client"));
 }
 
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn what_somebody_took_away_comes_back_with_the_next_route() {
     let router = Router::new();
-    router.must(&route());
+    router.expect_success(&route());
     let routed = router.state();
     router.machine.run("ip route del 10.2.0.0/24".split(' '), "");
-    router.must(&route());
+    router.expect_success(&route());
     assert_eq!(router.state(), routed);
 }
 
@@ -379,12 +379,12 @@ fn what_somebody_took_away_comes_back_with_the_next_route() {
 fn a_moving_tunnel_keeps_its_source_address() {
     let router = Router::new();
     let before = router.state();
-    router.must(&route());
-    let unroute = route().saying("unroute-client");
-    router.must(&unroute.clone().with("PLUTO_MOBIKE_EVENT", "yes"));
+    router.expect_success(&route());
+    let unroute = route().with_verb("unroute-client");
+    router.expect_success(&unroute.clone().with("PLUTO_MOBIKE_EVENT", "yes"));
     assert!(router.has("10.1.0.1/32 scope 50 lo") && !router.has("10.2.0.0/24"));
-    router.must(&route());
-    router.must(&unroute);
+    router.expect_success(&route());
+    router.expect_success(&unroute);
     assert_eq!(router.state(), before);
 }
 
@@ -395,14 +395,14 @@ fn a_far_network_without_a_route_gets_one_from_the_hook() {
     router.machine.run("ip route del default".split(' '), "");
     let before = router.state();
     let plain = route().without("PLUTO_MY_SOURCEIP");
-    router.must(&plain);
+    router.expect_success(&plain);
     assert!(router.has("10.2.0.0/24 dev w0 scope link"));
-    router.must(&plain);
+    router.expect_success(&plain);
     assert!(
         router.has("10.2.0.0/24 dev w0 scope link"),
         "it is needed though it stands"
     );
-    router.must(&plain.saying("unroute-client"));
+    router.expect_success(&plain.with_verb("unroute-client"));
     assert_eq!(router.state(), before);
 }
 
@@ -423,7 +423,7 @@ fn the_routes_of_a_dead_daemon_go_with_the_next_ones_first_call() {
         "{}",
         router.state()
     );
-    second.calls(&route().saying("unroute-client"));
+    second.calls(&route().with_verb("unroute-client"));
     assert_eq!(router.state(), before);
 }
 
@@ -450,7 +450,7 @@ fn start_removes_the_routes_of_a_dead_daemon_with_its_tunnels() {
 fn a_call_that_needs_no_route_makes_no_record_and_waits_for_no_lock() {
     let router = Router::new();
     let plain = route().without("PLUTO_MY_SOURCEIP");
-    router.must(&libreswan_up());
+    router.expect_success(&libreswan_up());
     let folder = fs::read_dir(router.machine.state())
         .unwrap()
         .next()
@@ -465,8 +465,8 @@ fn a_call_that_needs_no_route_makes_no_record_and_waits_for_no_lock() {
         .unwrap();
     std::thread::sleep(std::time::Duration::from_millis(300));
     for verb in ["prepare-client", "route-client", "unroute-client"] {
-        let other = plain.clone().of_tunnel(3).saying(verb);
-        router.must(&other);
+        let other = plain.clone().of_tunnel(3).with_verb(verb);
+        router.expect_success(&other);
     }
     assert!(!folder.join("network/installed/10.3.0.0-24").exists());
     holder.kill().unwrap();
@@ -497,7 +497,10 @@ fn a_life_starts_no_program_but_iptables_restore() {
             log.to_str().unwrap(),
             "--",
         ];
-        router.machine.whole_hook(&strace).must(&route().saying(verb));
+        router
+            .machine
+            .whole_hook(&strace)
+            .expect_success(&route().with_verb(verb));
         let text = fs::read_to_string(&log).unwrap();
         let others: Vec<_> = text
             .lines()
@@ -525,12 +528,12 @@ fn a_dry_run_shows_lines_that_do_the_same() {
     let by_hand = router.state();
     router.machine.run("ip route del 10.2.0.0/24".split(' '), "");
     router.machine.run("ip addr del 10.1.0.1/32 dev lo".split(' '), "");
-    router.must(&route());
+    router.expect_success(&route());
     assert_eq!(router.state(), by_hand);
     let shown = router
         .hook()
         .word("--dry-run")
-        .call(&route().saying("unroute-client"))
+        .call(&route().with_verb("unroute-client"))
         .out_text();
     router.machine.run(["sh", "-e"], &shown);
     assert_eq!(router.state(), before);
@@ -540,20 +543,20 @@ fn a_dry_run_shows_lines_that_do_the_same() {
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn restore_says_nothing_of_routes_that_stand() {
     let router = Router::new();
-    router.must(&route());
-    let stands = "nothing to restore, all rules are loaded\n";
-    router.must(&route().saying("up-client"));
-    assert_eq!(router.hook().operate(&["restore"]).out_text(), stands);
+    router.expect_success(&route());
+    let nothing = "nothing to restore, all rules are loaded\n";
+    router.expect_success(&route().with_verb("up-client"));
+    assert_eq!(router.hook().operate(&["restore"]).out_text(), nothing);
     // One of another kind.
     let plain = route()
         .of_tunnel(7)
         .without("PLUTO_MY_SOURCEIP")
         .with("PLUTO_MTU", "1400")
-        .saying("route-client");
-    router.must(&plain.with("PLUTO_NEXT_HOP", "192.1.2.254"));
-    assert_eq!(router.hook().operate(&["restore"]).out_text(), stands);
+        .with_verb("route-client");
+    router.expect_success(&plain.with("PLUTO_NEXT_HOP", "192.1.2.254"));
+    assert_eq!(router.hook().operate(&["restore"]).out_text(), nothing);
     router.machine.run(["ip", "route", "del", "10.7.0.0/24"], "");
     let said = router.hook().operate(&["restore"]).out_text();
     assert!(said.starts_with("restored: ip -4 route replace 10.7.0.0/24"), "{said}");
-    assert_eq!(router.hook().operate(&["restore"]).out_text(), stands);
+    assert_eq!(router.hook().operate(&["restore"]).out_text(), nothing);
 }

@@ -14,7 +14,7 @@ fn gateway(backend: Backend) -> Namespace {
     let machine = Namespace::new(backend);
     machine.settings(SETTINGS);
     assert_eq!(machine.hook().operate(&["start"]).code, Some(0));
-    machine.hook().must(&strongswan_up());
+    machine.hook().expect_success(&strongswan_up());
     machine
 }
 
@@ -40,7 +40,7 @@ fn refused(ending: &Ending, named: &[&str]) {
 fn start_without_the_settings_file_opens_nothing_unless_it_is_forced() {
     for backend in VARIANTS {
         let machine = gateway(backend);
-        let stands = machine.everything();
+        let before = machine.everything();
         let hook = without_settings(&machine);
         for words in [&["start"][..], &["start", "--boot"]] {
             refused(
@@ -52,7 +52,7 @@ fn start_without_the_settings_file_opens_nothing_unless_it_is_forced() {
                     "--force",
                 ],
             );
-            assert_eq!(machine.everything(), stands, "{backend} {words:?}");
+            assert_eq!(machine.everything(), before, "{backend} {words:?}");
         }
         // It only shows, whatever it shows.
         let shown = hook.operate(&["start", "--dry-run"]);
@@ -66,9 +66,9 @@ fn start_without_the_settings_file_opens_nothing_unless_it_is_forced() {
         );
         assert!(!shown.out_text().contains("*filter"), "{}", shown.out_text());
         assert!(hook.operate(&["start", "-n", "-v"]).out_text().contains("*filter"));
-        assert_eq!(machine.everything(), stands, "{backend}");
+        assert_eq!(machine.everything(), before, "{backend}");
         assert_eq!(hook.operate(&["start", "--force"]).code, Some(0));
-        assert_ne!(machine.everything(), stands, "{backend}");
+        assert_ne!(machine.everything(), before, "{backend}");
         // There is nothing more to open.
         assert_eq!(hook.operate(&["start"]).code, Some(0));
     }
@@ -79,7 +79,7 @@ fn start_without_the_settings_file_opens_nothing_unless_it_is_forced() {
 fn start_without_a_settings_file_is_no_matter_where_nothing_is_restricted() {
     let machine = Namespace::new(Backend::Nft);
     machine.settings("");
-    machine.hook().must(&libreswan_up());
+    machine.hook().expect_success(&libreswan_up());
     let ending = without_settings(&machine).operate(&["start"]);
     assert_eq!(
         (ending.code, ending.out_text().as_str()),
@@ -92,13 +92,13 @@ fn start_without_a_settings_file_is_no_matter_where_nothing_is_restricted() {
 fn flush_asks_while_tunnels_are_up_and_says_how_they_get_rules_again() {
     for backend in VARIANTS {
         let machine = gateway(backend);
-        let stands = machine.everything();
+        let before = machine.everything();
         for words in [&["flush"][..], &["flush", "--force"]] {
             refused(
                 &machine.hook().operate(words),
                 &["1 tunnel up would lose all rules until re-initiated", "--yes"],
             );
-            assert_eq!(machine.everything(), stands, "{backend} {words:?}");
+            assert_eq!(machine.everything(), before, "{backend} {words:?}");
         }
         let ending = machine.hook().operate(&["flush", "--yes"]);
         let text = ending.out_text();
@@ -120,7 +120,7 @@ fn flush_asks_while_tunnels_are_up_and_says_how_they_get_rules_again() {
 #[ignore = "needs root, iptables and script: run by contrib/test"]
 fn flush_asks_on_a_terminal_and_takes_anything_but_yes_for_no() {
     let machine = gateway(Backend::Nft);
-    let stands = machine.everything();
+    let before = machine.everything();
     let program = machine.hook().line(&["flush".into()]);
     let line: Vec<_> = program.iter().map(|word| word.to_str().expect("text")).collect();
     let asked = |answer: &str| {
@@ -135,7 +135,7 @@ fn flush_asks_on_a_terminal_and_takes_anything_but_yes_for_no() {
             text.contains("Remove everything? [y/N]") && text.contains("nothing removed"),
             "{text}"
         );
-        assert_eq!(machine.everything(), stands, "{answer}");
+        assert_eq!(machine.everything(), before, "{answer}");
     }
     let text = asked("y");
     assert!(text.contains("1 tunnel up lost all rules"), "{text}");
@@ -147,11 +147,11 @@ fn flush_asks_on_a_terminal_and_takes_anything_but_yes_for_no() {
 fn unblock_needs_a_name_or_all_and_names_what_it_unblocked() {
     for backend in VARIANTS {
         let machine = gateway(backend);
-        let stands = machine.everything();
+        let before = machine.everything();
         let ending = machine.hook().operate(&["unblock"]);
         assert_eq!(ending.code, Some(2));
         assert!(ending.err_text().contains("--all"), "{}", ending.err_text());
-        assert_eq!(machine.everything(), stands, "{backend}");
+        assert_eq!(machine.everything(), before, "{backend}");
         let ending = machine.hook().operate(&["unblock", "nobody"]);
         let said = (ending.code, ending.out_text());
         assert_eq!(said, (Some(1), "nothing is blocked for \"nobody\"\n".to_owned()));

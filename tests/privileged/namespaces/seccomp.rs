@@ -168,8 +168,8 @@ fn needed() -> impl Iterator<Item = i64> {
 }
 
 /// The whole life of a tunnel.
-fn life() -> [Call; 5] {
-    ["prepare", "route", "up", "down", "unroute"].map(|verb| libreswan_up().saying(&format!("{verb}-client")))
+fn calls_of_a_tunnel() -> [Call; 5] {
+    ["prepare", "route", "up", "down", "unroute"].map(|verb| libreswan_up().with_verb(&format!("{verb}-client")))
 }
 
 #[test]
@@ -196,8 +196,8 @@ fn libreswans_filter_and_what_the_manual_page_names_are_enough() {
         let machine = Namespace::new(backend);
         let before = machine.listing();
         let hook = under(&machine, needed());
-        for call in life() {
-            hook.must(&call);
+        for call in calls_of_a_tunnel() {
+            hook.expect_success(&call);
         }
         machine.assert_as_before(&before);
     }
@@ -212,13 +212,13 @@ fn a_call_that_a_filter_ends_leaves_nothing_that_the_next_does_not_put_right() {
         let machine = Namespace::new(backend);
         let before = machine.listing();
         let hook = under(&machine, needed().filter(|other| *other != number));
-        let ended: Vec<_> = life().iter().map(|call| hook.call(call)).collect();
+        let ended: Vec<_> = calls_of_a_tunnel().iter().map(|call| hook.call(call)).collect();
         assert!(
             ended.iter().any(|ending| ending.code != Some(0)),
             "{name} is needed for nothing"
         );
-        for call in life() {
-            machine.hook().must(&call);
+        for call in calls_of_a_tunnel() {
+            machine.hook().expect_success(&call);
         }
         machine.assert_as_before(&before);
     }
@@ -234,8 +234,8 @@ fn name_servers_need_one_more() {
     let content = || std::fs::read_to_string(&resolv_conf).expect("a resolv.conf");
     let up = find_call("libreswan-4.10", "rw", "up-client");
     let hook = under(&machine, needed().chain([NEEDED_FOR_NAMES.1])).option("--root", machine.path("root"));
-    hook.must(&up);
+    hook.expect_success(&up);
     assert!(content().contains("10.2.0.53"));
-    hook.must(&up.opposite());
+    hook.expect_success(&up.opposite());
     assert_eq!(content(), "nameserver 192.0.2.1\n");
 }

@@ -1,7 +1,7 @@
-//! Each setting alone on real iptables: the rules are taken, they stand as we write them, a changed setting is applied to a tunnel that
-//! stands, and the last `down` or `stop` leaves nothing.
+//! Each setting alone on real iptables: the rules are taken, they are listed as this program writes them, a changed setting is applied to a tunnel that
+//! is up, and the last `down` or `stop` leaves nothing.
 //!
-//! What must stand is what the emulator holds after the same calls; the emulator keeps rules as we spell them.
+//! What must be installed is what the emulator holds after the same calls; the emulator keeps rules as we spell them.
 
 use std::collections::BTreeMap;
 
@@ -72,7 +72,7 @@ const GATEWAY: [&str; 22] = [
 
 /// A tunnel of a kind: between networks by either daemon, with an address of ours inside, or between hosts.
 fn ups(family: Family) -> [Call; 3] {
-    let [own, near, far] = match family {
+    let [own, local, remote] = match family {
         Family::Ipv4 => ["10.1.0.1", "10.1.0.0/24", "10.2.0.0/24"],
         Family::Ipv6 => ["fd00:1::1", "fd00:1::/64", "fd00:2::/64"],
     };
@@ -85,15 +85,15 @@ fn ups(family: Family) -> [Call; 3] {
         Family::Ipv6 => "-v6",
     };
     let between_networks = |call: Call| {
-        call.saying(&format!("up-client{suffix}"))
+        call.with_verb(&format!("up-client{suffix}"))
             .with("PLUTO_ME", me)
             .with("PLUTO_PEER", peer)
-            .with("PLUTO_MY_CLIENT", near)
-            .with("PLUTO_PEER_CLIENT", far)
+            .with("PLUTO_MY_CLIENT", local)
+            .with("PLUTO_PEER_CLIENT", remote)
             .with("PLUTO_MY_SOURCEIP", own)
     };
     let host = find_call("strongswan-6.0.1", "host", "up-host")
-        .saying(&format!("up-host{suffix}"))
+        .with_verb(&format!("up-host{suffix}"))
         .with("PLUTO_ME", me)
         .with("PLUTO_PEER", peer)
         .with("PLUTO_MY_CLIENT", format!("{me}/{bits}"))
@@ -119,7 +119,7 @@ impl Pair {
         world.tables.default = backend;
         for family in Family::ALL {
             let administrators = "*filter\n:ADMIN - [0:0]\nCOMMIT\n";
-            let taken = world.book(family).restore(administrators);
+            let taken = world.emulator(family).restore(administrators);
             assert_eq!(taken, Ok(()));
         }
         let before = Family::ALL.map(|family| saved(&machine, family));
@@ -132,7 +132,7 @@ impl Pair {
     }
 
     pub(crate) fn call(&mut self, call: &Call) {
-        self.machine.hook().must(call);
+        self.machine.hook().expect_success(call);
         self.world.call(&call.firewall_action()).expect("a good call");
     }
 
@@ -164,7 +164,7 @@ impl Pair {
     pub(crate) fn assert_alike(&mut self, what: &str) {
         for family in Family::ALL {
             for (kind, real) in Kind::ALL.into_iter().zip(saved(&self.machine, family)) {
-                let emulated = self.world.book(family).table(kind).save();
+                let emulated = self.world.emulator(family).table(kind).save();
                 let (real, emulated) = (rules(&real), rules(&emulated));
                 let differ = |chain: &&String| real.get(*chain) != emulated.get(*chain);
                 let chains: Vec<_> = real.keys().chain(emulated.keys()).filter(differ).collect();
@@ -250,7 +250,7 @@ fn try_out(pair: &mut Pair, up: &Call, setting: &str, before: &str) {
 fn every_setting_of_a_tunnel(backend: Backend) {
     let mut pair = Pair::new(backend);
     for family in Family::ALL {
-        let near = match family {
+        let local = match family {
             Family::Ipv4 => "10.1.0.77",
             Family::Ipv6 => "fd00:1::77",
         };
@@ -258,7 +258,7 @@ fn every_setting_of_a_tunnel(backend: Backend) {
             for setting in TUNNEL {
                 // Between hosts there is no other address.
                 if !(setting.contains("NEAR") && up.get("PLUTO_VERB").starts_with("up-host")) {
-                    try_out(&mut pair, &up, &setting.replace("NEAR", near), "");
+                    try_out(&mut pair, &up, &setting.replace("NEAR", local), "");
                 }
             }
         }
@@ -298,7 +298,7 @@ impl Pair {
                 .programs()
                 .join(format!("{}-restore", crate::support::namespace::prefix(family)));
             pair.machine.run([program.to_str().expect("a path"), "--noflush"], OWN);
-            let taken = pair.world.book(family).restore(OWN);
+            let taken = pair.world.emulator(family).restore(OWN);
             assert_eq!(taken, Ok(()));
         }
         pair.before = Family::ALL.map(|family| saved(&pair.machine, family));
@@ -339,17 +339,17 @@ fn our_jumps_move_with_the_setting() {
             pair.call(&up);
             pair.assert_alike(&format!("{backend} {place}"));
             let [filter, nat, _] = saved(&pair.machine, Family::Ipv4);
-            let ours = |listing: &str, chain: &str| -> Vec<bool> {
+            let jumps_in = |listing: &str, chain: &str| -> Vec<bool> {
                 let rules = listing.lines().filter(|line| line.starts_with(&format!("-A {chain} ")));
                 rules.map(|line| line.ends_with(&format!("-j PLUTO-{chain}"))).collect()
             };
             for chain in ["INPUT", "FORWARD", "OUTPUT"] {
-                let rules = ours(&filter, chain);
+                let rules = jumps_in(&filter, chain);
                 assert_eq!(rules.iter().filter(|is_ours| **is_ours).count(), 1, "{place}: {filter}");
                 assert_eq!((rules[0], rules[rules.len() - 1]), (first, !first), "{place}: {filter}");
             }
             assert_eq!(
-                ours(&nat, "POSTROUTING"),
+                jumps_in(&nat, "POSTROUTING"),
                 [true, false],
                 "the nat table is no matter of what passes"
             );

@@ -38,7 +38,7 @@ fn remount(machine: &Namespace, how: &str) {
 }
 
 /// Fills it until this much is left.
-fn fill(machine: &Namespace, resource: Resource, left: usize) {
+fn fill_file_system(machine: &Namespace, resource: Resource, left: usize) {
     let state = machine.state().display().to_string();
     machine.shell(&match resource {
         Resource::Inodes => format!(
@@ -65,7 +65,7 @@ fn contents(machine: &Namespace) -> String {
 /// Makes a call with so much space left. Either it goes well, or it says so in one line and nothing has changed.
 fn with_space_left(machine: &Namespace, call: &Call, resource: Resource, left: usize) -> Ending {
     let (before, record) = (machine.listing(), contents(machine));
-    fill(machine, resource, left);
+    fill_file_system(machine, resource, left);
     let ending = machine.hook().call(call);
     if ending.code == Some(0) {
         ending.assert_done();
@@ -81,7 +81,7 @@ fn with_space_left(machine: &Namespace, call: &Call, resource: Resource, left: u
                 is_shown || matches!(resource, Resource::Inodes),
                 "{left} {resource:?}: {text}"
             );
-            machine.hook().must(&call.clone().opposite());
+            machine.hook().expect_success(&call.clone().opposite());
         }
         assert_eq!(contents(machine), record, "{call} with {left} {resource:?} left");
         return ending;
@@ -98,7 +98,7 @@ fn assert_whole_or_not_at_all(machine: &Namespace, call: &Call, undo: &[Call]) {
         for left in 0..=most {
             let ending = with_space_left(machine, call, resource, left);
             if ending.code == Some(0) {
-                undo.iter().for_each(|call| machine.hook().must(call));
+                undo.iter().for_each(|call| machine.hook().expect_success(call));
                 assert_eq!((machine.listing(), contents(machine)), before, "undone {call}");
             }
             endings.push(ending.code);
@@ -131,7 +131,7 @@ fn a_first_up_without_space_is_refused_whole() {
 fn an_up_beside_another_tunnel_without_space_is_refused_whole() {
     for backend in VARIANTS {
         let machine = with_small_record(backend);
-        machine.hook().must(&strongswan_up().of_tunnel(130));
+        machine.hook().expect_success(&strongswan_up().of_tunnel(130));
         assert_whole_or_not_at_all(&machine, &libreswan_up(), &[libreswan_up().opposite()]);
     }
 }
@@ -141,13 +141,13 @@ fn an_up_beside_another_tunnel_without_space_is_refused_whole() {
 fn a_replacing_up_without_space_leaves_the_old_one() {
     for backend in VARIANTS {
         let machine = with_small_record(backend);
-        machine.hook().must(&libreswan_up());
+        machine.hook().expect_success(&libreswan_up());
         let next = libreswan_up().with("PLUTO_SA_REQID", "16401");
         assert_whole_or_not_at_all(&machine, &next, &[libreswan_up()]);
     }
 }
 
-/// Settings that change the tunnel that stands, and bring a gateway's part and a guard.
+/// Settings that change the tunnel that is up, and bring a gateway's part and a blocked pair.
 const SETTINGS: &str = "[gateway]\nike = \"any\"\n[[connection]]\nname = \"net-net\"\nallow = \"replies\"\nwhen-down = \"block\"\n\
                         nat = \"leave\"\n[tunnel]\nnat = \"leave\"\n";
 
@@ -165,7 +165,7 @@ fn a_start_without_space_changes_a_family_whole_or_not_at_all() {
     for backend in VARIANTS {
         let machine = with_small_record(backend);
         machine.settings(PLAIN);
-        machine.hook().must(&libreswan_up());
+        machine.hook().expect_success(&libreswan_up());
         let new = start_with(&machine, SETTINGS);
         let old = start_with(&machine, PLAIN);
         for (resource, most) in [(Resource::Inodes, 40), (Resource::Pages, 12)] {
@@ -173,7 +173,7 @@ fn a_start_without_space_changes_a_family_whole_or_not_at_all() {
             let mut codes = Vec::new();
             for left in 0..=most {
                 machine.settings(SETTINGS);
-                fill(&machine, resource, left);
+                fill_file_system(&machine, resource, left);
                 let ending = machine.hook().operate(&["start"]);
                 empty(&machine);
                 codes.push(ending.code);
@@ -208,11 +208,11 @@ fn a_down_needs_no_space() {
             let before = machine.listing();
             let (counted, single) = (strongswan_up().of_tunnel(130), libreswan_up());
             for up in [&counted, &counted, &single] {
-                machine.hook().must(up);
+                machine.hook().expect_success(up);
             }
-            fill(&machine, resource, 0);
+            fill_file_system(&machine, resource, 0);
             for up in [counted.clone(), single, counted] {
-                machine.hook().must(&up.opposite());
+                machine.hook().expect_success(&up.opposite());
             }
             assert_eq!(machine.listing(), before, "{backend} {resource:?}");
             empty(&machine);
@@ -229,8 +229,8 @@ fn a_down_that_finds_no_space_and_no_lock_is_executed_by_the_next_call() {
         let machine = with_small_record(backend);
         let before = machine.listing();
         let up = libreswan_up();
-        machine.hook().must(&up);
-        fill(&machine, Resource::Pages, 0);
+        machine.hook().expect_success(&up);
+        fill_file_system(&machine, Resource::Pages, 0);
         let record = machine.shell(&format!("ls -d {}/[0-9]*", machine.state().display()));
         let held = format!("flock {}/lock sleep 18", record.trim());
         let mut holder = machine.command(["/bin/sh", "-c", &held]).spawn().expect("starting it");
@@ -239,7 +239,7 @@ fn a_down_that_finds_no_space_and_no_lock_is_executed_by_the_next_call() {
         hook.call(&up.clone().opposite())
             .assert_refused(1, &["postponed", "another call held the lock"]);
         holder.wait().expect("its end");
-        machine.hook().must(&up.saying("prepare-client"));
+        machine.hook().expect_success(&up.with_verb("prepare-client"));
         assert_eq!(machine.listing(), before, "{backend}");
         empty(&machine);
         assert_eq!(contents(&machine), ".\n", "{backend}");
@@ -255,11 +255,11 @@ fn a_read_only_record_refuses_every_change() {
         remount(&machine, "ro");
         for up in [libreswan_up(), strongswan_up()] {
             machine.hook().call(&up).assert_refused(1, &["state", "Read-only"]);
-            machine.hook().must(&up.saying("prepare-client"));
+            machine.hook().expect_success(&up.with_verb("prepare-client"));
         }
         assert_eq!(machine.listing(), before);
         remount(&machine, "rw");
-        machine.hook().must(&libreswan_up());
+        machine.hook().expect_success(&libreswan_up());
         let up = machine.listing();
         remount(&machine, "ro");
         machine
@@ -270,10 +270,12 @@ fn a_read_only_record_refuses_every_change() {
             .hook()
             .call(&libreswan_up().of_tunnel(3))
             .assert_refused(1, &["state", "Read-only"]);
-        machine.hook().must(&libreswan_up().saying("unroute-client"));
+        machine
+            .hook()
+            .expect_success(&libreswan_up().with_verb("unroute-client"));
         assert_eq!(machine.listing(), up);
         remount(&machine, "rw");
-        machine.hook().must(&libreswan_up().opposite());
+        machine.hook().expect_success(&libreswan_up().opposite());
         assert_eq!(machine.listing(), before);
         assert_eq!(contents(&machine), ".\n");
     }
@@ -283,12 +285,12 @@ fn a_read_only_record_refuses_every_change() {
 fn small_router() -> Router {
     let router = Router::new();
     shrink_record(&router.machine);
-    router.must(&route().of_tunnel(9));
+    router.expect_success(&route().of_tunnel(9));
     router
 }
 
 fn unroute() -> Call {
-    route().saying("unroute-client")
+    route().with_verb("unroute-client")
 }
 
 #[test]
@@ -296,19 +298,19 @@ fn unroute() -> Call {
 fn a_route_without_space_is_made_whole_or_not_at_all() {
     let router = small_router();
     let (before, record) = (router.state(), contents(&router.machine));
-    router.must(&route());
+    router.expect_success(&route());
     let routed = router.state();
-    router.must(&unroute());
+    router.expect_success(&unroute());
     for (resource, most) in [(Resource::Inodes, 16), (Resource::Pages, 5)] {
         let mut refused = Vec::new();
         for left in 0..=most {
-            fill(&router.machine, resource, left);
+            fill_file_system(&router.machine, resource, left);
             let ending = router.hook().call(&route());
             refused.push(!ending.err.is_empty());
             if ending.err.is_empty() {
                 ending.assert_done();
                 assert_eq!(router.state(), routed, "with {left} {resource:?} left");
-                router.must(&unroute());
+                router.expect_success(&unroute());
             } else {
                 // The stock scripts hide it from the daemon, and so do we, but in the log.
                 ending.assert_refused(0, &["route-client", "No space left"]);
@@ -332,9 +334,9 @@ fn an_unroute_needs_no_space() {
     let router = small_router();
     let before = router.state();
     for resource in [Resource::Inodes, Resource::Pages] {
-        router.must(&route());
-        fill(&router.machine, resource, 0);
-        router.must(&unroute());
+        router.expect_success(&route());
+        fill_file_system(&router.machine, resource, 0);
+        router.expect_success(&unroute());
         assert_eq!(router.state(), before, "{resource:?}");
         empty(&router.machine);
     }
@@ -345,15 +347,15 @@ fn an_unroute_needs_no_space() {
 fn a_move_without_space_is_known_to_the_next_call() {
     let router = small_router();
     let before = router.state();
-    router.must(&route());
+    router.expect_success(&route());
     let routed = router.state();
     let moving = unroute().with("PLUTO_MOBIKE_EVENT", "yes");
-    fill(&router.machine, Resource::Pages, 0);
+    fill_file_system(&router.machine, Resource::Pages, 0);
     router.hook().call(&moving).assert_refused(0, &["No space left"]);
     empty(&router.machine);
-    router.must(&route());
+    router.expect_success(&route());
     assert_eq!(router.state(), routed);
-    router.must(&unroute());
+    router.expect_success(&unroute());
     assert_eq!(router.state(), before);
 }
 
@@ -367,16 +369,16 @@ fn a_read_only_record_refuses_a_route_and_forgets_none() {
         .hook()
         .call(&route())
         .assert_refused(0, &["route-client", "Read-only"]);
-    let with_status = route().saying("route-client-v6");
+    let with_status = route().with_verb("route-client-v6");
     router.hook().call(&with_status).assert_refused(1, &["Read-only"]);
     assert_eq!(router.state(), before);
     remount(&router.machine, "rw");
-    router.must(&route());
+    router.expect_success(&route());
     remount(&router.machine, "ro");
     router.hook().call(&unroute()).assert_refused(0, &["Read-only"]);
     remount(&router.machine, "rw");
-    router.must(&unroute());
+    router.expect_success(&unroute());
     assert_eq!(router.state(), before);
-    router.must(&unroute().of_tunnel(9));
+    router.expect_success(&unroute().of_tunnel(9));
     assert_eq!(contents(&router.machine), ".\n");
 }

@@ -18,7 +18,7 @@ fn network(text: &str) -> Network {
     text.parse().unwrap()
 }
 
-fn device() -> Interface {
+fn ethernet_interface() -> Interface {
     "vti01".parse().unwrap()
 }
 
@@ -155,8 +155,8 @@ fn matches(family: Family) -> Vec<Match> {
         matches.extend([Match::NotSource(network), Match::NotDestination(network)]);
     }
     for interface in [
-        InterfaceMatch::Interface(device()),
-        InterfaceMatch::Wildcard(device().wildcard()),
+        InterfaceMatch::Interface(ethernet_interface()),
+        InterfaceMatch::Wildcard(ethernet_interface().wildcard()),
         InterfaceMatch::Pattern("eth+".parse().unwrap()),
         InterfaceMatch::Loopback,
     ] {
@@ -268,7 +268,7 @@ fn needed(verdict: &Target) -> Vec<Match> {
     }
 }
 
-/// Every match and every verdict alone, and those that stand together, in the order in which the plan writes them.
+/// Every match and every verdict alone, and those that are used together, in the order in which the plan writes them.
 fn rules(family: Family) -> Vec<Rule> {
     let alone = matches(family)
         .into_iter()
@@ -283,11 +283,11 @@ fn rules(family: Family) -> Vec<Rule> {
         matches: vec![Match::Source(a), Match::Destination(b), Match::Policy(policy)],
         target: Target::Accept,
     });
-    let by_device = Rule {
+    let by_interface = Rule {
         matches: vec![
             Match::Source(a),
             Match::Destination(b),
-            Match::In(InterfaceMatch::Interface(device())),
+            Match::In(InterfaceMatch::Interface(ethernet_interface())),
         ],
         target: Target::Accept,
     };
@@ -309,7 +309,7 @@ fn rules(family: Family) -> Vec<Rule> {
         target: Target::Accept,
     };
     let all = alone.chain(verdicts).chain(far_and_near).chain(narrowed);
-    all.chain([by_device, compressed]).collect()
+    all.chain([by_interface, compressed]).collect()
 }
 
 #[test]

@@ -7,7 +7,7 @@ use pluto_updown::net::Family;
 use pluto_updown::netfilter::{Backend, Table};
 
 use super::settings::Pair;
-use super::tables::{machine, repair, saved, spoil};
+use super::tables::{break_restore, machine, repair, saved};
 use crate::support::binary::{Call, write_program};
 use crate::support::captures::{libreswan_up, strongswan_up};
 use crate::support::namespace::{Namespace, VARIANTS, prefix, tool};
@@ -29,7 +29,7 @@ fn before_each(machine: &Namespace, line: impl Fn(&str) -> String) {
 }
 
 /// Has this machine's iptables note what is started.
-fn note(machine: &Namespace) {
+fn record_starts(machine: &Namespace) {
     let log = machine.path("started").display().to_string();
     before_each(machine, |name| format!("echo {name} >>{log}"));
 }
@@ -69,11 +69,11 @@ fn a_second_start_changes_nothing_and_starts_no_restore() {
     for backend in VARIANTS {
         let machine = machine(backend);
         let before = all_tables(&machine);
-        note(&machine);
+        record_starts(&machine);
         machine.settings(EVERYTHING);
         for tunnels in [false, true] {
             if tunnels {
-                machine.hook().must(&up());
+                machine.hook().expect_success(&up());
                 restores(&machine);
             } else {
                 machine.hook().operate(&["start"]);
@@ -83,7 +83,7 @@ fn a_second_start_changes_nothing_and_starts_no_restore() {
                     "{backend}"
                 );
             }
-            let (stood, recorded) = (all_tables(&machine), record(&machine));
+            let (installed, recorded) = (all_tables(&machine), record(&machine));
             for _ in 0..2 {
                 let ending = machine.hook().operate(&["start"]);
                 assert!(
@@ -92,11 +92,11 @@ fn a_second_start_changes_nothing_and_starts_no_restore() {
                     ending.out_text()
                 );
                 assert_eq!(restores(&machine), [""; 0], "{backend}");
-                assert_eq!(all_tables(&machine), stood, "{backend}");
+                assert_eq!(all_tables(&machine), installed, "{backend}");
                 assert_eq!(record(&machine), recorded, "{backend}");
             }
         }
-        machine.hook().must(&up().opposite());
+        machine.hook().expect_success(&up().opposite());
         for words in [&["stop"][..], &["unblock", "--all"]] {
             assert_eq!(machine.hook().operate(words).code, Some(0));
         }
@@ -113,7 +113,7 @@ fn one_of_many(number: usize) -> Call {
     match number {
         0..150 => call.with("PLUTO_PEER_CLIENT", format!("10.9.{number}.0/24")),
         _ => call
-            .saying("up-client-v6")
+            .with_verb("up-client-v6")
             .with("PLUTO_MY_CLIENT", "fd00:1::/64")
             .with("PLUTO_PEER_CLIENT", format!("fd00:9:{number}::/64")),
     }
@@ -128,7 +128,7 @@ fn a_changed_file_is_applied_to_200_tunnels_in_one_restore_a_family() {
         for number in 0..200 {
             pair.call(&one_of_many(number));
         }
-        note(&pair.machine);
+        record_starts(&pair.machine);
         for (settings, restarts) in [
             ("[tunnel]\nallow = \"replies\"\nlog = \"denied\"\nmss = 1300\n", 2),
             ("[[connection]]\nname = \"tunnel-1*\"\nallow = [\"tcp/22\"]\n", 2),
@@ -144,7 +144,7 @@ fn a_changed_file_is_applied_to_200_tunnels_in_one_restore_a_family() {
     }
 }
 
-/// A line of each table that these settings put in, by which a section can be spoilt.
+/// A line of each table that these settings install, by which a section can be spoilt.
 const LINES: [(Table, &str); 3] = [
     (Table::Filter, "-j DROP"),
     (Table::Nat, "-j SNAT"),
@@ -159,16 +159,16 @@ fn an_up_that_restricts_is_refused_whole_whichever_table_refuses() {
             for beside in [None, Some(libreswan_up().of_tunnel(9))] {
                 let machine = machine(backend);
                 machine.settings(EVERYTHING);
-                beside.iter().for_each(|call| machine.hook().must(call));
+                beside.iter().for_each(|call| machine.hook().expect_success(call));
                 let (before, recorded) = (all_tables(&machine), record(&machine));
-                spoil(&machine, Family::Ipv4, table, line);
+                break_restore(&machine, Family::Ipv4, table, line);
                 machine.hook().call(&up()).assert_refused(1, &["iptables-restore"]);
                 let what = format!("{backend} {table} {beside:?}");
                 assert_eq!(all_tables(&machine), before, "{what}");
                 assert_eq!(record(&machine), recorded, "{what}");
                 repair(&machine, Family::Ipv4);
-                machine.hook().must(&up());
-                machine.hook().must(&up().opposite());
+                machine.hook().expect_success(&up());
+                machine.hook().expect_success(&up().opposite());
                 machine.hook().operate(&["unblock", "--all"]);
                 assert_eq!(all_tables(&machine), before, "{what}");
             }
@@ -183,10 +183,10 @@ fn a_start_is_refused_whole_whichever_table_refuses() {
         for (table, line) in LINES {
             let machine = machine(backend);
             machine.settings("");
-            machine.hook().must(&up());
+            machine.hook().expect_success(&up());
             machine.settings(EVERYTHING);
             let (before, recorded) = (all_tables(&machine), record(&machine));
-            spoil(&machine, Family::Ipv4, table, line);
+            break_restore(&machine, Family::Ipv4, table, line);
             let ending = machine.hook().operate(&["start"]);
             ending.assert_refused(1, &["iptables-restore"]);
             let what = format!("{backend} {table}");
@@ -205,7 +205,7 @@ fn a_file_with_an_error_changes_nothing() {
     for backend in [Backend::Nft, Backend::Legacy] {
         let machine = machine(backend);
         machine.settings(EVERYTHING);
-        machine.hook().must(&up());
+        machine.hook().expect_success(&up());
         machine.hook().operate(&["start"]);
         let (before, recorded) = (all_tables(&machine), record(&machine));
         machine.settings("[tunnel]\nalow = \"all\"\n");

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::daemons::Daemon;
 use crate::support::binary::{Call, Hook, is_printable, write_program};
 use crate::support::captures::{find_call, libreswan_up, strongswan_up};
-use crate::support::namespace::{Namespace, VARIANTS, prefix, timeless, tool};
+use crate::support::namespace::{Namespace, VARIANTS, order_independent, prefix, tool};
 
 /// What it prints, and its exit code.
 fn status(hook: &Hook, words: &[&str]) -> (i32, String) {
@@ -59,9 +59,11 @@ fn tunnels_of_both_families_are_shown_with_what_they_have_counted() {
         assert!(code == 0 && text.starts_with("OK: no tunnel up"), "{text}");
         assert_eq!(text.lines().count(), 1, "{text}");
         for up in [strongswan_up(), libreswan_up().of_tunnel(3), v6()] {
-            machine.hook().must(&up);
+            machine.hook().expect_success(&up);
         }
-        machine.hook().must(&strongswan_up().with("PLUTO_UNIQUEID", "99"));
+        machine
+            .hook()
+            .expect_success(&strongswan_up().with("PLUTO_UNIQUEID", "99"));
         let [v4, v6] = Family::ALL.map(|family| count(&machine, family));
         assert_eq!(v4, (7, 777));
         let (code, text) = status(&machine.hook(), &[]);
@@ -131,18 +133,18 @@ fn every_peer_that_has_a_tunnel_up_is_shown_and_what_all_of_them_are_allowed() {
             let shown = |peer: &&str| text.contains(peer);
             assert!(peers.iter().all(shown), "{text}");
         };
-        hook.must(&of("anna", "1"));
-        let alone = timeless(&machine.saved(family));
+        hook.expect_success(&of("anna", "1"));
+        let alone = order_independent(&machine.saved(family));
         seen(&["anna"], "all");
-        hook.must(&of("guest", "2"));
+        hook.expect_success(&of("guest", "2"));
         seen(&["anna", "guest"], "none");
-        assert_ne!(timeless(&machine.saved(family)), alone);
-        hook.must(&of("guest", "2").opposite());
+        assert_ne!(order_independent(&machine.saved(family)), alone);
+        hook.expect_success(&of("guest", "2").opposite());
         seen(&["anna"], "all");
-        assert_eq!(timeless(&machine.saved(family)), alone);
-        hook.must(&of("guest", "2").opposite());
+        assert_eq!(order_independent(&machine.saved(family)), alone);
+        hook.expect_success(&of("guest", "2").opposite());
         seen(&["anna"], "all");
-        hook.must(&of("anna", "1").opposite());
+        hook.expect_success(&of("anna", "1").opposite());
         machine.assert_as_before(&empty);
     }
 }
@@ -152,12 +154,12 @@ fn every_peer_that_has_a_tunnel_up_is_shown_and_what_all_of_them_are_allowed() {
 fn what_differs_is_told_in_a_line_with_the_command_that_mends_it() {
     for backend in VARIANTS {
         let machine = Namespace::new(backend);
-        machine.hook().must(&libreswan_up());
-        machine.hook().must(&v6());
+        machine.hook().expect_success(&libreswan_up());
+        machine.hook().expect_success(&v6());
         machine.tables(Family::Ipv4, &["-D", "FORWARD", "-j", "PLUTO-FORWARD"]);
         machine.tables(Family::Ipv4, &["-A", "PLUTO-ONWARD", "-j", "DROP"]);
         machine.reload(Family::Ipv6);
-        let stands = machine.listing();
+        let before = machine.listing();
         let (code, text) = status(&machine.hook(), &[]);
         assert_eq!(code, 1, "{text}");
         for line in [
@@ -174,7 +176,7 @@ fn what_differs_is_told_in_a_line_with_the_command_that_mends_it() {
         assert_eq!(text.matches("  fix: pluto-updown restore\n").count(), 1, "{text}");
         let (_, whole) = status(&machine.hook(), &["-v"]);
         assert_eq!(whole.matches(" -- fix: pluto-updown restore\n").count(), 3, "{whole}");
-        assert_eq!(machine.listing(), stands, "it only looks");
+        assert_eq!(machine.listing(), before, "it only looks");
         let problems = json(&machine.hook())["problems"].clone();
         let kinds: Vec<_> = problems
             .as_array()
@@ -194,7 +196,9 @@ fn what_differs_is_told_in_a_line_with_the_command_that_mends_it() {
 fn a_peers_words_do_nothing_to_a_terminal() {
     let machine = Namespace::new(Backend::Nft);
     let identity = "a\u{1b}[2J\u{7}\u{9b}31m\n\"b\\\u{202e}";
-    machine.hook().must(&libreswan_up().with("PLUTO_PEER_ID", identity));
+    machine
+        .hook()
+        .expect_success(&libreswan_up().with("PLUTO_PEER_ID", identity));
     let (code, text) = status(&machine.hook(), &[]);
     assert_eq!(code, 0);
     assert!(text.lines().all(|line| is_printable(line.as_bytes())), "{text}");
@@ -226,8 +230,8 @@ fn a_daemon_that_runs_no_more_is_told() {
 fn one_listing_for_each_family_is_enough() {
     for backend in VARIANTS {
         let machine = Namespace::new(backend);
-        machine.hook().must(&libreswan_up());
-        machine.hook().must(&v6());
+        machine.hook().expect_success(&libreswan_up());
+        machine.hook().expect_success(&v6());
         let log = machine.path("log");
         for family in Family::ALL {
             let name = format!("{}-save", prefix(family));
@@ -254,7 +258,7 @@ fn one_listing_for_each_family_is_enough() {
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn watching_shows_rates_and_ends_with_its_reader() {
     let machine = Namespace::new(Backend::Nft);
-    machine.hook().must(&libreswan_up());
+    machine.hook().expect_success(&libreswan_up());
     let timeout = tool("timeout").display().to_string();
     let hook = machine.started_by(&[&timeout, "2.5"]);
     let ending = hook.operate(&["status", "--watch=1"]);
@@ -273,8 +277,8 @@ fn each_record_is_read_once() {
             .of_tunnel(number)
             .with("PLUTO_REQID", number.to_string())
     });
-    ups.iter().for_each(|up| machine.hook().must(up));
-    machine.hook().must(&v6());
+    ups.iter().for_each(|up| machine.hook().expect_success(up));
+    machine.hook().expect_success(&v6());
     let log = machine.path("strace").display().to_string();
     let strace = tool("strace").display().to_string();
     let hook = machine.started_by(&[&strace, "-f", "-e", "trace=openat", "-o", &log]);

@@ -16,8 +16,8 @@ use pluto_updown::netfilter::Backend;
 
 use crate::support::binary::{Call, Ending};
 use crate::support::captures::libreswan_up;
-use crate::support::figures::tell;
-use crate::support::namespace::{Namespace, prefix, timeless, tool};
+use crate::support::figures::print_figure;
+use crate::support::namespace::{Namespace, order_independent, prefix, tool};
 use crate::support::random::{Random, parameter, seed};
 
 /// How many hooks run at a time.
@@ -40,7 +40,7 @@ struct Figures {
     flushes: AtomicUsize,
 }
 
-/// Makes random calls about four tunnels, and returns which of them stand at the end: those whose last call was an `up`, refused ones not
+/// Makes random calls about four tunnels, and returns which of them are up at the end: those whose last call was an `up`, refused ones not
 /// counted.
 fn daemon(machine: &Namespace, hook: usize, events: usize, seed: u64, figures: &Figures) -> Vec<usize> {
     let mut random = Random::seeded(seed.wrapping_add(hook as u64));
@@ -69,7 +69,7 @@ fn daemon(machine: &Namespace, hook: usize, events: usize, seed: u64, figures: &
     }
     stand
         .into_iter()
-        .filter_map(|(which, stands)| stands.then_some(which))
+        .filter_map(|(which, before)| before.then_some(which))
         .collect()
 }
 
@@ -79,7 +79,7 @@ fn assert_refused(ending: &Ending) {
     assert_eq!((ending.code, ending.signal), (Some(1), None), "{}", ending.err_text());
 }
 
-/// Does something over and over until it is told to stop.
+/// Does something over and over until it is stopped.
 fn over_and_over(is_over: &AtomicBool, count: &AtomicUsize, work: impl Fn()) {
     while !is_over.load(Ordering::Relaxed) {
         work();
@@ -126,20 +126,20 @@ fn storm(backend: Backend, events: usize, seed: u64) {
     machine.reload(Family::Ipv4);
     let restored = machine.hook().operate(&["restore"]);
     assert_eq!(restored.code, Some(0), "seed {seed}: {restored:?}");
-    tell(format_args!(
+    print_figure(format_args!(
         "storm on {backend}, seed {seed}: {figures:?}, {HOOKS} hooks at once"
     ));
     let orderly = Namespace::new(backend);
-    stand.iter().for_each(|call| orderly.hook().must(call));
-    let [now, right] = [&machine, &orderly].map(|machine| timeless(&machine.saved(Family::Ipv4)));
+    stand.iter().for_each(|call| orderly.hook().expect_success(call));
+    let [now, right] = [&machine, &orderly].map(|machine| order_independent(&machine.saved(Family::Ipv4)));
     assert_eq!(now, right, "seed {seed}");
     assert_eq!(machine.hook().operate(&["status"]).code, Some(0), "seed {seed}");
     stand
         .iter()
-        .for_each(|call| machine.hook().must(&call.clone().opposite()));
+        .for_each(|call| machine.hook().expect_success(&call.clone().opposite()));
     machine.assert_as_before(&empty);
     let seconds = begun.elapsed();
-    tell(format_args!(
+    print_figure(format_args!(
         "  {} tunnels stand after one restore, as the model says: {seconds:.1?}",
         stand.len()
     ));

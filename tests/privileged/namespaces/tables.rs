@@ -11,7 +11,9 @@ use pluto_updown::netfilter::{Backend, Table};
 use crate::support::binary::{Call, write_program};
 use crate::support::captures::libreswan_up;
 use crate::support::emulator::Kind;
-use crate::support::namespace::{Namespace, VARIANTS, ours, prefix, the_administrators, timeless, tool};
+use crate::support::namespace::{
+    Namespace, VARIANTS, order_independent, own_chain_sizes, prefix, the_administrators, tool,
+};
 use crate::support::world::World;
 
 /// What an administrator has in the nat table, of either family.
@@ -42,7 +44,7 @@ pub(crate) fn saved(machine: &Namespace, family: Family) -> [String; 3] {
 
 /// A tunnel with client address translation and a log group, to a network of its own.
 fn cat(family: Family, number: u8) -> Call {
-    let (own, assigned, far) = match family {
+    let (own, assigned, remote) = match family {
         Family::Ipv4 => ("192.0.2.1", "10.0.10.1/32", format!("10.77.{number}.0/24")),
         Family::Ipv6 => ("2001:db8::1", "2001:db8:a::1/128", format!("2001:db8:77:{number}::/64")),
     };
@@ -50,7 +52,7 @@ fn cat(family: Family, number: u8) -> Call {
         .with("PLUTO_CONNECTION", format!("private#{number}"))
         .with("PLUTO_ME", own)
         .with("PLUTO_MY_CLIENT", assigned)
-        .with("PLUTO_PEER_CLIENT", far)
+        .with("PLUTO_PEER_CLIENT", remote)
         .with("PLUTO_SA_REQID", (16701 + 4 * u32::from(number)).to_string())
         .with("CAT", "YES")
         .with("NFLOG", "13")
@@ -76,11 +78,15 @@ fn both_tables_are_after_the_last_down_as_they_were_before_the_first_up() {
             cat(family, 2).opposite(),
         ];
         for call in calls {
-            machine.hook().must(&call);
+            machine.hook().expect_success(&call);
             world.call(&call.firewall_action()).expect("a good call");
             for (kind, now) in Kind::ALL.into_iter().zip(saved(&machine, family)) {
-                let emulated = world.book(family).table(kind).save();
-                assert_eq!(ours(&now), ours(&emulated), "{backend} {family}: {call}");
+                let emulated = world.emulator(family).table(kind).save();
+                assert_eq!(
+                    own_chain_sizes(&now),
+                    own_chain_sizes(&emulated),
+                    "{backend} {family}: {call}"
+                );
             }
         }
         assert_eq!(saved(&machine, family), before, "{backend} {family}");
@@ -93,28 +99,28 @@ fn both_tables_are_after_the_last_down_as_they_were_before_the_first_up() {
 fn a_tunnel_that_needs_no_nat_table_loads_none() {
     for backend in VARIANTS {
         let machine = Namespace::new(backend);
-        machine.hook().must(&libreswan_up().with("NFLOG", "13"));
+        machine.hook().expect_success(&libreswan_up().with("NFLOG", "13"));
         machine.reload(Family::Ipv4);
-        machine.hook().must(&libreswan_up().of_tunnel(9));
-        machine.hook().must(&libreswan_up().of_tunnel(9).opposite());
-        machine.hook().must(&libreswan_up().opposite());
+        machine.hook().expect_success(&libreswan_up().of_tunnel(9));
+        machine.hook().expect_success(&libreswan_up().of_tunnel(9).opposite());
+        machine.hook().expect_success(&libreswan_up().opposite());
         let loaded = machine.shell("cat /proc/net/ip_tables_names; nft list tables");
         assert!(
             loaded.contains("filter") && !loaded.contains("nat"),
             "{backend}: {loaded}"
         );
         // The question is a good one.
-        machine.hook().must(&cat(Family::Ipv4, 1));
+        machine.hook().expect_success(&cat(Family::Ipv4, 1));
         let loaded = machine.shell("cat /proc/net/ip_tables_names; nft list tables");
         assert!(loaded.contains("nat"), "{backend}: {loaded}");
     }
 }
 
 /// What a table looks like on which nothing else ever happened than these calls.
-fn orderly(backend: Backend, family: Family, calls: &[Call]) -> [String; 3] {
+fn undisturbed_tables(backend: Backend, family: Family, calls: &[Call]) -> [String; 3] {
     let machine = machine(backend);
-    calls.iter().for_each(|call| machine.hook().must(call));
-    saved(&machine, family).map(|listing| timeless(&listing))
+    calls.iter().for_each(|call| machine.hook().expect_success(call));
+    saved(&machine, family).map(|listing| order_independent(&listing))
 }
 
 #[test]
@@ -132,35 +138,35 @@ fn a_nat_table_that_was_flushed_or_loaded_anew_is_mended_at_the_next_change() {
                 _ => panic!("{how}"),
             };
             let machine = machine(backend);
-            machine.hook().must(&cat(family, 1));
+            machine.hook().expect_success(&cat(family, 1));
             reload(&machine);
-            let theirs = saved(&machine, family).map(|listing| the_administrators(&listing));
-            machine.hook().must(&cat(family, 2));
+            let admin_rules = saved(&machine, family).map(|listing| the_administrators(&listing));
+            machine.hook().expect_success(&cat(family, 2));
             let now = saved(&machine, family);
-            let expected = orderly(backend, family, &[cat(family, 1), cat(family, 2)]);
+            let expected = undisturbed_tables(backend, family, &[cat(family, 1), cat(family, 2)]);
             assert_eq!(
-                now.each_ref().map(|listing| ours(listing)),
-                expected.each_ref().map(|listing| ours(listing)),
+                now.each_ref().map(|listing| own_chain_sizes(listing)),
+                expected.each_ref().map(|listing| own_chain_sizes(listing)),
                 "{backend} {family} {how}"
             );
-            assert_eq!(now.map(|listing| the_administrators(&listing)), theirs);
-            machine.hook().must(&cat(family, 1).opposite());
+            assert_eq!(now.map(|listing| the_administrators(&listing)), admin_rules);
+            machine.hook().expect_success(&cat(family, 1).opposite());
             reload(&machine);
-            machine.hook().must(&cat(family, 2).opposite());
-            assert_eq!(saved(&machine, family), theirs, "{backend} {family} {how}");
+            machine.hook().expect_success(&cat(family, 2).opposite());
+            assert_eq!(saved(&machine, family), admin_rules, "{backend} {family} {how}");
             assert!(!machine.state().exists());
         }
     }
 }
 
-/// A filter table that alone was loaded anew: what puts it right looks after the nat table too, and leaves it as it is.
+/// A filter table that alone was loaded again: what puts it right looks after the nat table too, and leaves it as it is.
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn a_filter_table_that_was_loaded_anew_is_mended_beside_the_nat_table() {
     for (backend, family) in both() {
         let machine = machine(backend);
-        machine.hook().must(&cat(family, 1));
-        let before = saved(&machine, family).map(|listing| timeless(&listing));
+        machine.hook().expect_success(&cat(family, 1));
+        let before = saved(&machine, family).map(|listing| order_independent(&listing));
         machine.reload(family);
         let plain = match family {
             Family::Ipv4 => libreswan_up(),
@@ -168,15 +174,19 @@ fn a_filter_table_that_was_loaded_anew_is_mended_beside_the_nat_table() {
                 .with("PLUTO_MY_CLIENT", "fd00:1::/64")
                 .with("PLUTO_PEER_CLIENT", "fd00:2::/64"),
         };
-        machine.hook().must(&plain);
-        machine.hook().must(&plain.opposite());
+        machine.hook().expect_success(&plain);
+        machine.hook().expect_success(&plain.opposite());
         let after = saved(&machine, family);
-        assert_eq!(after.map(|listing| timeless(&listing)), before, "{backend} {family}");
+        assert_eq!(
+            after.map(|listing| order_independent(&listing)),
+            before,
+            "{backend} {family}"
+        );
     }
 }
 
 /// Puts a program before iptables-restore that spoils a line of one table, so that the kernel never takes it. Its name tells the backend.
-pub(crate) fn spoil(machine: &Namespace, family: Family, table: Table, rule: &str) {
+pub(crate) fn break_restore(machine: &Namespace, family: Family, table: Table, rule: &str) {
     let real = tool(&format!("{}-{}-restore", prefix(family), machine.backend));
     let script = format!(
         "#!/bin/sh\nsed '/^\\*{table}/,/^COMMIT/s/{rule}/--spoilt/' | {} \"$@\"\n",
@@ -205,30 +215,30 @@ fn an_up_of_which_one_table_is_refused_leaves_nothing_in_the_other() {
         for table in [Table::Nat, Table::Filter] {
             for beside in [vec![], vec![cat(family, 9)]] {
                 let machine = machine(backend);
-                beside.iter().for_each(|call| machine.hook().must(call));
+                beside.iter().for_each(|call| machine.hook().expect_success(call));
                 let before = saved(&machine, family);
                 let number = cat(family, 1).get("PLUTO_SA_REQID").to_owned();
-                spoil(&machine, family, table, &format!("--reqid {number}"));
+                break_restore(&machine, family, table, &format!("--reqid {number}"));
                 let ending = machine.hook().call(&cat(family, 1));
                 ending.assert_refused(1, &[&format!("{}-restore", prefix(family))]);
                 let what = format!("{backend} {family} {table}");
                 assert_eq!(saved(&machine, family), before, "{what}");
                 assert_eq!(machine.recorded("private-1"), None, "{what}");
                 assert_eq!(machine.state().exists(), !beside.is_empty(), "{what}");
-                // And nothing of it stands in the way of the next try.
+                // And nothing of it hinders the next try.
                 repair(&machine, family);
-                machine.hook().must(&cat(family, 1));
-                machine.hook().must(&cat(family, 1).opposite());
+                machine.hook().expect_success(&cat(family, 1));
+                machine.hook().expect_success(&cat(family, 1).opposite());
                 beside
                     .iter()
-                    .for_each(|call| machine.hook().must(&call.clone().opposite()));
+                    .for_each(|call| machine.hook().expect_success(&call.clone().opposite()));
                 assert!(!machine.state().exists(), "{what}");
             }
         }
     }
 }
 
-/// A peer's machine at the other end of a device that stands in for a tunnel's: `vti1` here.
+/// A peer's machine at the other end of an interface that stands in for a tunnel's: `vti1` here.
 fn with_peer(machine: &Namespace, family: Family) -> Peer<'_> {
     let [own, there, assigned] = match family {
         Family::Ipv4 => ["192.0.2.1/32", "10.77.1.7/32", "10.0.10.1/32"],
@@ -322,7 +332,7 @@ fn real_packets_are_translated_both_ways() {
         let up = cat(family, 1).with("VTI_IFACE", "vti1");
         // An ordinary interface is none of a tunnel's, and stands in for one: it has another name during the call.
         machine.shell("ip link set vti1 name away");
-        machine.hook().must(&up);
+        machine.hook().expect_success(&up);
         machine.shell("ip link set away name vti1");
         peer.send("", peer.there);
         assert_eq!(peer.seen()[peer.assigned], 1, "{what}");
@@ -330,7 +340,7 @@ fn real_packets_are_translated_both_ways() {
         let accepted = accepted(&machine, family);
         peer.send("ip netns exec peer", peer.assigned);
         assert_eq!(self::accepted(&machine, family), accepted + 1, "{what}");
-        machine.hook().must(&up.opposite());
+        machine.hook().expect_success(&up.opposite());
         peer.send("", peer.there);
         assert_eq!(peer.seen()[peer.assigned], 1, "{what}");
     }

@@ -16,7 +16,7 @@ use crate::support::namespace::{Namespace, VARIANTS, prefix, tool};
 
 const HOME: &str = "nameserver 192.0.2.1\nsearch home.example\n";
 
-/// The tunnels that the old version opened: strongSwan's, which blocks clear text, a client of libreswan's with name servers, and IPv6.
+/// The tunnels that the old version opened: strongSwan's, which blocks unencrypted packets, a client of libreswan's with name servers, and IPv6.
 fn ups() -> [Call; 3] {
     [
         find_call("strongswan-6.0.1", "net-net", "up-client"),
@@ -31,7 +31,7 @@ fn fixture(name: &str) -> PathBuf {
         .join(name)
 }
 
-fn text(name: &str) -> String {
+fn fixture_text(name: &str) -> String {
     fs::read_to_string(fixture(name)).expect("a file of the fixture")
 }
 
@@ -59,7 +59,7 @@ fn machine() -> Namespace {
 fn machine_with(backend: Backend) -> Namespace {
     let machine = machine_of("", backend);
     fs::create_dir_all(machine.path("root/etc")).expect("a folder");
-    fs::write(machine.path("root/etc/resolv.conf"), text("resolv.conf")).expect("a file");
+    fs::write(machine.path("root/etc/resolv.conf"), fixture_text("resolv.conf")).expect("a file");
     machine
 }
 
@@ -68,9 +68,9 @@ fn machine_of(folder: &str, backend: Backend) -> Namespace {
     let machine = Namespace::bare(backend);
     for family in Family::ALL {
         let load = tool(&format!("{}-{backend}-restore", prefix(family)));
-        machine.run([load], &text(&format!("{folder}{family}.rules")));
+        machine.run([load], &fixture_text(&format!("{folder}{family}.rules")));
     }
-    machine.settings(&text(&format!("{folder}settings.toml")));
+    machine.settings(&fixture_text(&format!("{folder}settings.toml")));
     let namespace = machine.run(["stat", "-L", "-c", "%i", "/proc/self/ns/net"], "");
     let root = machine.path("root").display().to_string();
     let state = machine.state().join(namespace.trim());
@@ -114,7 +114,7 @@ fn assert_gone(machine: &Namespace) {
 fn what_the_old_version_left_goes_tunnel_by_tunnel() {
     let machine = machine();
     for up in ups() {
-        hook(&machine).must(&up.opposite());
+        hook(&machine).expect_success(&up.opposite());
     }
     for command in [&["stop"][..], &["unblock", "--all"]] {
         assert_eq!(hook(&machine).operate(command).code, Some(0), "{command:?}");
@@ -122,7 +122,7 @@ fn what_the_old_version_left_goes_tunnel_by_tunnel() {
     assert_gone(&machine);
 }
 
-/// Until a call changes something the rules stand as they are, and none of them is compared with those that are written now.
+/// Until a call changes something the rules stay as they are, and none of them is compared with those that are written now.
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn the_first_call_writes_what_the_old_version_left_in_the_present_layout() {
@@ -144,7 +144,7 @@ fn the_first_call_writes_what_the_old_version_left_in_the_present_layout() {
         assert_eq!(saved(), before, "{backend}");
         // One that is up already: what it asks for itself changes nothing.
         let [_, client, _] = ups();
-        hook(&machine).must(&client);
+        hook(&machine).expect_success(&client);
         let after = saved();
         assert_eq!(
             after.matches("-A PLUTO-DECRYPTED -j PLUTO-FI").count(),
@@ -166,7 +166,7 @@ fn what_the_old_version_left_is_as_it_should_be_after_a_restore() {
     assert_eq!(hook(&machine).operate(&["restore"]).code, Some(0));
     assert_status(&machine, 3);
     for (left, up) in (0..3).rev().zip(ups()) {
-        hook(&machine).must(&up.opposite());
+        hook(&machine).expect_success(&up.opposite());
         assert_status(&machine, left);
     }
 }
@@ -184,8 +184,8 @@ fn what_the_old_version_left_comes_back_after_a_reload_beside_new_tunnels() {
     assert_status(&machine, 3);
     // A rekey, another client of the same gateway, and changed settings.
     let [net_net, client, _] = ups();
-    hook(&machine).must(&client);
-    hook(&machine).must(&net_net.of_tunnel(9));
+    hook(&machine).expect_success(&client);
+    hook(&machine).expect_success(&net_net.of_tunnel(9));
     assert_status(&machine, 4);
     assert_eq!(hook(&machine).operate(&["start"]).code, Some(0));
     assert_status(&machine, 4);
@@ -251,7 +251,7 @@ fn the_third_layout_becomes_the_present_one_in_one_commit_a_table() {
 
             write_down_restores(&machine);
             match way {
-                "a call" => machine.hook().must(&of_layout_3()),
+                "a call" => machine.hook().expect_success(&of_layout_3()),
                 command => assert_eq!(machine.hook().operate(&[command]).code, Some(0), "{backend} {way}"),
             }
             for family in Family::ALL {

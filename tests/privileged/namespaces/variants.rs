@@ -9,7 +9,7 @@ use pluto_updown::netfilter::Backend;
 
 use crate::support::binary::{Call, Hook};
 use crate::support::captures::{find_call, libreswan_up, strongswan_up};
-use crate::support::namespace::{Namespace, VARIANTS, link_programs, ours, prefix, tool};
+use crate::support::namespace::{Namespace, VARIANTS, link_programs, own_chain_sizes, prefix, tool};
 
 /// Both families of both backends under their full names, and `iptables` as one of them.
 fn link_both(machine: &Namespace, name: &str, plain: Backend) -> PathBuf {
@@ -35,16 +35,16 @@ fn assert_stays_where_it_is(backend: Backend, other: Backend, up: &Call) {
         let folder = link_both(&machine, &plain.to_string(), plain);
         machine.hook().option("--programs", folder)
     });
-    first.must(up);
-    assert!(machine.ours()[0].len() > 5);
+    first.expect_success(up);
+    assert!(machine.own_chains()[0].len() > 5);
     // Somebody has turned `iptables` round with update-alternatives. A second up goes where the first one is.
-    later.must(up);
-    assert!(ours(&machine.saved_by(other, Family::Ipv4)).is_empty());
-    later.must(&up.clone().opposite());
+    later.expect_success(up);
+    assert!(own_chain_sizes(&machine.saved_by(other, Family::Ipv4)).is_empty());
+    later.expect_success(&up.clone().opposite());
     // Where ups are counted it takes as many downs; elsewhere this one has nothing to do.
-    later.must(&up.clone().opposite());
+    later.expect_success(&up.clone().opposite());
     machine.assert_as_before(&before);
-    assert!(ours(&machine.saved_by(other, Family::Ipv4)).is_empty());
+    assert!(own_chain_sizes(&machine.saved_by(other, Family::Ipv4)).is_empty());
 }
 
 #[test]
@@ -62,26 +62,32 @@ fn a_tunnel_is_taken_out_with_the_variant_it_was_put_in_with() {
 fn tunnels_of_both_variants_stand_beside_each_other() {
     let machine = Namespace::new(Backend::Nft);
     let before = machine.listing();
-    let legacy_before = ours(&machine.saved_by(Backend::Legacy, Family::Ipv4));
+    let legacy_before = own_chain_sizes(&machine.saved_by(Backend::Legacy, Family::Ipv4));
     let nft = link_both(&machine, "nft", Backend::Nft);
     let legacy = link_both(&machine, "legacy", Backend::Legacy);
     fs::remove_dir_all(machine.programs()).expect("no other programs");
-    machine.hook().option("--programs", &nft).must(&libreswan_up());
-    machine
-        .hook()
-        .option("--programs", &legacy)
-        .must(&libreswan_up().of_tunnel(3));
-    assert!(!ours(&machine.saved_by(Backend::Legacy, Family::Ipv4)).is_empty());
-    machine
-        .hook()
-        .option("--programs", &legacy)
-        .must(&libreswan_up().opposite());
     machine
         .hook()
         .option("--programs", &nft)
-        .must(&libreswan_up().of_tunnel(3).opposite());
+        .expect_success(&libreswan_up());
+    machine
+        .hook()
+        .option("--programs", &legacy)
+        .expect_success(&libreswan_up().of_tunnel(3));
+    assert!(!own_chain_sizes(&machine.saved_by(Backend::Legacy, Family::Ipv4)).is_empty());
+    machine
+        .hook()
+        .option("--programs", &legacy)
+        .expect_success(&libreswan_up().opposite());
+    machine
+        .hook()
+        .option("--programs", &nft)
+        .expect_success(&libreswan_up().of_tunnel(3).opposite());
     machine.assert_as_before(&before);
-    assert_eq!(ours(&machine.saved_by(Backend::Legacy, Family::Ipv4)), legacy_before);
+    assert_eq!(
+        own_chain_sizes(&machine.saved_by(Backend::Legacy, Family::Ipv4)),
+        legacy_before
+    );
 }
 
 #[test]
@@ -91,13 +97,13 @@ fn both_families_stand_beside_each_other() {
         let machine = Namespace::new(backend);
         let before = machine.listing();
         let v6 = find_call("strongswan-6.0.1", "v6", "up-client-v6");
-        machine.hook().must(&strongswan_up());
-        assert!(machine.ours()[1].is_empty());
-        machine.hook().must(&v6);
-        assert!(machine.ours().iter().all(|chains| chains.len() > 5));
-        machine.hook().must(&strongswan_up().opposite());
-        assert!(machine.ours()[0].is_empty() && !machine.ours()[1].is_empty());
-        machine.hook().must(&v6.opposite());
+        machine.hook().expect_success(&strongswan_up());
+        assert!(machine.own_chains()[1].is_empty());
+        machine.hook().expect_success(&v6);
+        assert!(machine.own_chains().iter().all(|chains| chains.len() > 5));
+        machine.hook().expect_success(&strongswan_up().opposite());
+        assert!(machine.own_chains()[0].is_empty() && !machine.own_chains()[1].is_empty());
+        machine.hook().expect_success(&v6.opposite());
         machine.assert_as_before(&before);
     }
 }
@@ -113,17 +119,17 @@ fn the_family_is_that_of_the_networks_and_not_of_the_verb() {
             .with("PLUTO_MY_CLIENT", "fd00:1::/64")
             .with("PLUTO_PEER_CLIENT", "fd00:2::/64");
         let inner4 = find_call("libreswan-4.10", "net-net", "up-client")
-            .saying("up-client-v6")
+            .with_verb("up-client-v6")
             .with("PLUTO_ME", "2001:db8::1")
             .with("PLUTO_PEER", "2001:db8::2");
         for (up, family) in [(inner6, 1), (inner4, 0)] {
-            machine.hook().must(&up);
-            let chains = machine.ours();
+            machine.hook().expect_success(&up);
+            let chains = machine.own_chains();
             assert!(
                 chains[family].len() > 5 && chains[1 - family].is_empty(),
                 "{backend}: {chains:?}"
             );
-            machine.hook().must(&up.clone().saying("down-client"));
+            machine.hook().expect_success(&up.clone().with_verb("down-client"));
             machine.assert_as_before(&before);
         }
     }
@@ -136,16 +142,17 @@ fn the_systems_own_iptables_and_the_default_folder_do() {
     let machine = Namespace::new(Backend::Nft);
     // What libreswan names as the interface, which an `up` may lead a route over.
     machine.shell("ip link add w0 type veth peer name outside; ip link set w0 up");
-    let listings = || [Backend::Nft, Backend::Legacy].map(|backend| ours(&machine.saved_by(backend, Family::Ipv4)));
+    let listings =
+        || [Backend::Nft, Backend::Legacy].map(|backend| own_chain_sizes(&machine.saved_by(backend, Family::Ipv4)));
     let before = listings();
     let hook = Hook::new().through(machine.entry());
-    hook.must(&libreswan_up());
+    hook.expect_success(&libreswan_up());
     assert_ne!(listings(), before);
     assert_eq!(machine.shell("ls /run/pluto-updown | wc -l"), "1\n");
-    hook.must(&libreswan_up().opposite());
+    hook.expect_success(&libreswan_up().opposite());
     assert_eq!(listings(), before);
     // The source address stays until then.
-    hook.must(&libreswan_up().saying("unroute-client"));
+    hook.expect_success(&libreswan_up().with_verb("unroute-client"));
     assert_eq!(
         machine.shell("ls -d /run/pluto-updown 2>/dev/null || echo gone"),
         "gone\n"

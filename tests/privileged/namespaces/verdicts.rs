@@ -31,7 +31,7 @@ fn kinds(document: &Value, severity: &str) -> Vec<String> {
 }
 
 /// Makes every record say that its tunnel is up since two minutes ago, and nobody has called about it since.
-fn age(machine: &Namespace) {
+fn set_times_back(machine: &Namespace) {
     /// Before any record was written.
     const AGE: Duration = Duration::from_secs(120);
     let files = machine.shell(&format!(
@@ -74,12 +74,12 @@ fn a_tunnel_whose_policy_is_gone_for_more_than_a_minute_is_not_ok() {
         machine.settings("");
         let hook = machine.hook();
         let (gone, up) = (strongswan_up(), strongswan_up().of_tunnel(9).with("PLUTO_REQID", "77"));
-        hook.must(&gone);
-        hook.must(&up);
+        hook.expect_success(&gone);
+        hook.expect_success(&up);
         policies(&machine, &up);
         // An SA begins before its `up`, and ends before its `down`.
         assert_eq!(status(&hook, &[]).0, Some(0), "{backend}");
-        age(&machine);
+        set_times_back(&machine);
         let (code, text) = status(&hook, &[]);
         assert_eq!(code, Some(1), "{text}");
         assert!(
@@ -108,10 +108,10 @@ fn tunnels_that_a_flush_took_the_rules_of_are_shown_and_get_them_back() {
         let hook = machine.hook();
         let empty = machine.listing();
         let (up, gone) = (strongswan_up(), strongswan_up().of_tunnel(9).with("PLUTO_REQID", "77"));
-        hook.must(&up);
+        hook.expect_success(&up);
         policies(&machine, &up);
         let stands = machine.listing();
-        hook.must(&gone);
+        hook.expect_success(&gone);
         let ending = hook.operate(&["flush", "--yes"]);
         let words = "2 tunnels up lost all rules; pluto-updown start reinstalls those of 1\n";
         assert!(ending.out_text().contains(words), "{}", ending.out_text());
@@ -139,7 +139,7 @@ fn tunnels_that_a_flush_took_the_rules_of_are_shown_and_get_them_back() {
         assert_eq!(status(&hook, &[]).0, Some(0));
         // Its `down` comes as if nothing had been.
         hook.operate(&["flush", "--yes"]);
-        hook.must(&up.opposite());
+        hook.expect_success(&up.opposite());
         machine.assert_as_before(&empty);
     }
 }
@@ -165,7 +165,7 @@ fn sas_of_which_no_tunnel_is_recorded_are_noted() {
     let text = hook.operate(&["restore"]).out_text();
     assert!(text.starts_with("needs you: the kernel has 1 IPsec SA"), "{text}");
     // Where a tunnel is recorded, others may be none of ours.
-    hook.must(&strongswan_up());
+    hook.expect_success(&strongswan_up());
     let text = status(&hook, &[]).1;
     assert!(!text.contains("IPsec SA"), "{text}");
 }
@@ -176,9 +176,9 @@ fn a_chain_that_an_administrators_rule_keeps_is_named_with_the_rule() {
     for backend in VARIANTS {
         let machine = Namespace::new(backend);
         let hook = machine.hook();
-        hook.must(&strongswan_up());
+        hook.expect_success(&strongswan_up());
         machine.tables(Family::Ipv4, &["-A", "FORWARD", "-i", "eth7", "-j", "PLUTO-ONWARD"]);
-        hook.must(&strongswan_up().opposite());
+        hook.expect_success(&strongswan_up().opposite());
         let (code, text) = status(&hook, &[]);
         assert_eq!(code, Some(0), "{text}");
         let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -207,13 +207,13 @@ fn no_look_takes_a_call_that_runs_for_a_fault() {
         let machine = Namespace::new(backend);
         machine.settings("[tunnel]\nnat = \"exempt\"\n");
         let hook = machine.hook();
-        hook.must(&strongswan_up());
+        hook.expect_success(&strongswan_up());
         let calling = machine.hook();
         let calls = std::thread::spawn(move || {
             for _ in 0..CALLS {
                 let up = strongswan_up().of_tunnel(9).with("PLUTO_REQID", "77");
-                calling.must(&up);
-                calling.must(&up.opposite());
+                calling.expect_success(&up);
+                calling.expect_success(&up.opposite());
             }
         });
         while !calls.is_finished() {
@@ -231,7 +231,7 @@ fn settings_with_an_error_are_not_ok_and_those_that_are_not_applied_are_noted() 
     let machine = Namespace::new(Backend::Nft);
     machine.settings("[[connection]]\nname = \"net-net\"\nallow = [\"tcp/22\"]\n");
     let hook = machine.hook();
-    hook.must(&strongswan_up());
+    hook.expect_success(&strongswan_up());
     let (code, text) = status(&hook, &[]);
     assert_eq!(code, Some(0), "{text}");
     assert!(
@@ -241,7 +241,7 @@ fn settings_with_an_error_are_not_ok_and_those_that_are_not_applied_are_noted() 
     assert!(text.lines().nth(2).expect("a tunnel").ends_with(" 22"), "{text}");
     machine
         .settings("[[connection]]\nname = \"net-net\"\nallow = [\"tcp/22\", \"tcp/443\"]\n[gateway]\nike = \"any\"\n");
-    let stands = machine.everything();
+    let before = machine.everything();
     let (code, text) = status(&hook, &[]);
     assert_eq!(code, Some(0), "{text}");
     assert!(
@@ -272,7 +272,7 @@ fn settings_with_an_error_are_not_ok_and_those_that_are_not_applied_are_noted() 
         (&document["settings"]["ok"], &document["settings"]["applied"]),
         (&false.into(), &Value::Null)
     );
-    assert_eq!(machine.everything(), stands, "it only looks");
+    assert_eq!(machine.everything(), before, "it only looks");
 }
 
 #[test]
@@ -280,7 +280,7 @@ fn settings_with_an_error_are_not_ok_and_those_that_are_not_applied_are_noted() 
 fn a_wrong_state_directory_is_named_and_nobody_is_told_to_delete_all_rules() {
     for backend in VARIANTS {
         let machine = Namespace::new(backend);
-        machine.hook().must(&libreswan_up());
+        machine.hook().expect_success(&libreswan_up());
         let elsewhere = Hook::new()
             .through(machine.entry())
             .option("--state-dir", machine.path("elsewhere"))
@@ -307,7 +307,7 @@ fn a_wrong_state_directory_is_named_and_nobody_is_told_to_delete_all_rules() {
 #[ignore = "needs root, iptables and setpriv: run by contrib/test"]
 fn without_root_status_and_check_are_one_line_and_end_with_3() {
     let machine = Namespace::new(Backend::Nft);
-    machine.hook().must(&libreswan_up());
+    machine.hook().expect_success(&libreswan_up());
     machine.shell(&format!("chmod 755 {}", machine.folder().display()));
     let setpriv = tool("setpriv").display().to_string();
     let nobody = machine.started_by(&[&setpriv, "--reuid=65534", "--regid=65534", "--clear-groups"]);
@@ -331,7 +331,7 @@ fn without_root_status_and_check_are_one_line_and_end_with_3() {
 }
 
 /// Road warriors, branches with IPv6, and one with much to allow.
-fn many(machine: &Namespace) {
+fn bring_up_many(machine: &Namespace) {
     machine.settings(
         "[[connection]]\nname = \"road-*\"\nallow = [\"tcp/22\", \"tcp/993\", \"ping\"]\n[[connection]]\n\
          name = \"branch-zurich\"\nwhen-down = \"block\"\n",
@@ -345,23 +345,23 @@ fn many(machine: &Namespace) {
             .with("PLUTO_XAUTH_ID", format!("user{number}"))
             .with("PLUTO_PEER", format!("198.51.100.{number}"))
             .with("PLUTO_REQID", number.to_string());
-        hook.must(&up);
+        hook.expect_success(&up);
     }
     for number in 1..=3 {
         let up = strongswan_up()
-            .saying("up-client-v6")
+            .with_verb("up-client-v6")
             .with("PLUTO_CONNECTION", format!("branch-{number}"))
             .with("PLUTO_MY_CLIENT", "2001:db8:1::/64")
             .with(
                 "PLUTO_PEER_CLIENT",
                 format!("2001:db8:aaaa:bbbb:cccc:dddd:eeee:123{number}/128"),
             );
-        hook.must(&up.with("PLUTO_REQID", (100 + number).to_string()));
+        hook.expect_success(&up.with("PLUTO_REQID", (100 + number).to_string()));
     }
     let zurich = strongswan_up()
         .with("PLUTO_CONNECTION", "branch-zurich")
         .with("PLUTO_PEER_CLIENT", "10.20.1.0/24");
-    hook.must(
+    hook.expect_success(
         &zurich
             .with("PLUTO_PEER_ID", "@zurich.branch.example.test")
             .with("PLUTO_REQID", "200"),
@@ -372,7 +372,7 @@ fn many(machine: &Namespace) {
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn many_tunnels_are_a_line_each_in_order_and_found_by_name_user_and_address() {
     let machine = Namespace::new(Backend::Nft);
-    many(&machine);
+    bring_up_many(&machine);
     let hook = machine.hook();
     let (code, text) = status(&hook, &[]);
     assert_eq!(code, Some(0), "{text}");
@@ -439,7 +439,7 @@ fn many_tunnels_are_a_line_each_in_order_and_found_by_name_user_and_address() {
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn many_problems_are_few_lines() {
     let machine = Namespace::new(Backend::Nft);
-    many(&machine);
+    bring_up_many(&machine);
     machine.tables(Family::Ipv4, &["-F"]);
     let (code, text) = status(&machine.hook(), &[]);
     assert_eq!(code, Some(1));
@@ -473,7 +473,7 @@ fn monitoring_systems_get_what_they_read() {
     let machine = Namespace::new(Backend::Nft);
     machine.settings("");
     let hook = machine.hook();
-    hook.must(&strongswan_up());
+    hook.expect_success(&strongswan_up());
     let (code, text) = status(&hook, &["--nagios"]);
     let line = "PLUTO-UPDOWN OK - 1 tunnel up, all rules loaded, settings applied | tunnels=1;;;0 problems=0;;;0 \
                 received=0c sent=0c blocked=0;;;0\n";
@@ -511,7 +511,7 @@ fn monitoring_systems_get_what_they_read() {
 fn the_lines_for_jq_in_the_documentation_work() {
     const PAGE: &str = include_str!("../../../docs/status.md");
     let machine = Namespace::new(Backend::Nft);
-    many(&machine);
+    bring_up_many(&machine);
     machine.tables(Family::Ipv4, &["-D", "FORWARD", "-j", "PLUTO-FORWARD"]);
     let settings = fs::read_to_string(machine.config()).expect("the settings");
     machine.settings("[tunnel]\nallow = \"everything\"\n");

@@ -9,10 +9,10 @@ use pluto_updown::netfilter::Backend;
 use pluto_updown::netfilter::iptables::TablesError;
 
 use crate::support::charon::{ByChance, Charon, SETTINGS};
-use crate::support::figures::tell;
+use crate::support::figures::print_figure;
 use crate::support::model::{Modelled, Verb};
 use crate::support::random::{Random, parameter, seed};
-use crate::support::world::{Chance, Fate, World, libreswan, strongswan};
+use crate::support::world::{Chance, RestoreFailure, World, libreswan, strongswan};
 
 fn machine(backend: Backend) -> World {
     World::with_file(SETTINGS).on(backend).administered()
@@ -28,13 +28,18 @@ fn a_down_that_is_refused_halfway_is_made_by_the_next_call() {
         world.set_file("");
         world.up(&tunnel);
         // The restore, the rebuild that takes its place, and the one that clears up behind both.
-        world.tables.fates = [Fate::RefusedHalfway, Fate::RefusedHalfway, Fate::Refused].into();
+        world.tables.failures = [
+            RestoreFailure::RefusedHalfway,
+            RestoreFailure::RefusedHalfway,
+            RestoreFailure::Refused,
+        ]
+        .into();
         let refused = world.try_down(&tunnel);
         let Err(ApplyError::Owed(reason)) = refused else {
             panic!("{refused:?}");
         };
         assert!(matches!(*reason, ApplyError::Tables(TablesError::Refused { .. })));
-        assert!(world.tables.fates.is_empty());
+        assert!(world.tables.failures.is_empty());
         world.call(&FirewallAction::Nothing).expect("the next call");
         assert_eq!(world.contents(), machine(Backend::Nft).contents());
         assert!(world.is_forgotten());
@@ -83,28 +88,28 @@ impl Life {
     }
 }
 
-/// How many calls and restores failed, what reached the tables, and how many ups stood at the end.
+/// How many calls and restores failed, what reached the tables, and how many ups were open at the end.
 #[derive(Debug, Default)]
 struct Figures {
     failed: usize,
-    met: BTreeMap<Fate, usize>,
+    met: BTreeMap<RestoreFailure, usize>,
     restores: usize,
     silent: usize,
-    standing: usize,
-    mended: usize,
+    installed: usize,
+    repaired: usize,
 }
 
-fn live(backend: Backend, events: usize, connections: usize, seed: u64, figures: &mut Figures) {
+fn random_life(backend: Backend, events: usize, connections: usize, seed: u64, figures: &mut Figures) {
     let mut life = Life::new(backend, connections, seed);
     (0..events).for_each(|_| life.event());
     figures.restores += life.gateway.world.tables.restores();
-    for (fate, count) in life.calm_down().met {
-        *figures.met.entry(fate).or_default() += count;
+    for (failure, count) in life.calm_down().met {
+        *figures.met.entry(failure).or_default() += count;
     }
-    figures.mended += life.gateway.world.restore().expect("a restore").len();
+    figures.repaired += life.gateway.world.restore().expect("a restore").len();
     figures.failed += life.failed;
     figures.silent += life.charon.silent;
-    figures.standing += life.gateway.model.standing().len();
+    figures.installed += life.gateway.model.open_ups().len();
     let what = format!("{backend}, seed {seed}");
     life.gateway.assert_agrees(machine(backend), &what);
     let again = life.gateway.world.restore().expect("a restore");
@@ -118,22 +123,22 @@ fn live_often(sequences: usize, events: usize, connections: usize) {
     let mut figures = Figures::default();
     for backend in [Backend::Nft, Backend::Legacy] {
         for number in 0..u64::try_from(sequences).expect("small") {
-            live(backend, events, connections, first.wrapping_add(number), &mut figures);
+            random_life(backend, events, connections, first.wrapping_add(number), &mut figures);
         }
     }
     let failed: usize = figures.met.values().sum();
-    tell(format_args!(
+    print_figure(format_args!(
         "emulated tables, nft and legacy, seed {first}: {sequences} sequences of {events} calls each, {connections} connections"
     ));
-    tell(format_args!(
+    print_figure(format_args!(
         "  restores: {} reached the tables; {failed} of all failed: {:?}",
         figures.restores, figures.met
     ));
-    tell(format_args!(
+    print_figure(format_args!(
         "  calls that failed: {}; rekeyed or moved without a call: {}; ups that stood at the ends: {}; mended by a restore: {}",
-        figures.failed, figures.silent, figures.standing, figures.mended
+        figures.failed, figures.silent, figures.installed, figures.repaired
     ));
-    tell(format_args!(
+    print_figure(format_args!(
         "  record, kernel and model agree, and nothing is left at the end: {:.1?}",
         begun.elapsed()
     ));

@@ -9,9 +9,9 @@ use pluto_updown::netfilter::Backend;
 use crate::support::binary::{Call, Ending, write_program};
 use crate::support::captures::libreswan_up;
 use crate::support::charon::{ByChance, Charon, SETTINGS};
-use crate::support::figures::tell;
+use crate::support::figures::print_figure;
 use crate::support::model::{Ended, Model};
-use crate::support::namespace::{Namespace, VARIANTS, prefix, timeless, tool};
+use crate::support::namespace::{Namespace, VARIANTS, order_independent, prefix, tool};
 use crate::support::random::{parameter, seed};
 
 /// How many connections there are of each kind.
@@ -70,18 +70,18 @@ fn ended(ending: &Ending) -> Ended {
     }
 }
 
-fn live(backend: Backend, events: usize, seed: u64) {
+fn random_life(backend: Backend, events: usize, seed: u64) {
     let machine = Namespace::new(backend);
     machine.settings(SETTINGS);
     let empty = machine.listing();
     let (mut model, mut charon, mut failed) = (Model::default(), Charon::new(seed, CONNECTIONS), 0);
-    // As the daemon told each up that stands.
+    // As the daemon announced each up that is open.
     let mut calls: Vec<(Tunnel, Call)> = Vec::new();
     fail_from_now_on(&machine, seed);
     for _ in 0..events {
         // What an earlier call left open is settled by one that asks nothing of the firewall, so that each answer is about its own call.
         while machine.record_exists("pending") {
-            machine.hook().call(&libreswan_up().saying("route-client"));
+            machine.hook().call(&libreswan_up().with_verb("route-client"));
         }
         let ByChance { verb, call } = charon.call();
         let tunnel = call.tunnel();
@@ -100,28 +100,28 @@ fn live(backend: Backend, events: usize, seed: u64) {
         let found = calls.iter().find(|(tunnel, _)| tunnel == up);
         found.map(|(_, call)| call.clone()).expect("the call of an up")
     };
-    for up in model.standing() {
-        orderly.hook().must(&as_up(call_of(up)));
+    for up in model.open_ups() {
+        orderly.hook().expect_success(&as_up(call_of(up)));
     }
     for family in Family::ALL {
-        let [now, right] = [&machine, &orderly].map(|machine| sorted(&timeless(&machine.saved(family))));
+        let [now, right] = [&machine, &orderly].map(|machine| sorted(&order_independent(&machine.saved(family))));
         assert_eq!(now, right, "{family}, seed {seed}");
     }
-    for up in model.standing() {
-        machine.hook().must(&as_up(call_of(up)).opposite());
+    for up in model.open_ups() {
+        machine.hook().expect_success(&as_up(call_of(up)).opposite());
     }
     machine.assert_as_before(&empty);
     let words: Vec<_> = met.split_whitespace().skip(1).collect();
-    tell(format_args!(
+    print_figure(format_args!(
         "{backend}, seed {seed}: {events} calls, {CONNECTIONS} connections, {} rekeyed or moved, {} up at the end",
         charon.silent,
-        model.standing().len()
+        model.open_ups().len()
     ));
-    tell(format_args!(
+    print_figure(format_args!(
         "  restores, refused, killed before, killed after: {}",
         words.join(", ")
     ));
-    tell(format_args!(
+    print_figure(format_args!(
         "  calls that failed: {failed}; record, kernel and model agree after one restore"
     ));
 }
@@ -134,7 +134,7 @@ fn as_up(call: Call) -> Call {
     }
 }
 
-/// Rules in the order of their text: which tunnel came first in a block is irrelevant.
+/// Rules in the order of their text: which tunnel came first in a bucket is irrelevant.
 fn sorted(listing: &str) -> Vec<String> {
     let mut lines: Vec<_> = listing.lines().map(str::to_owned).collect();
     lines.sort();
@@ -145,6 +145,6 @@ fn sorted(listing: &str) -> Vec<String> {
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn a_restore_in_three_fails_on_real_iptables_and_all_agree_at_the_end() {
     for backend in VARIANTS {
-        live(backend, parameter("FAULTS_EVENTS", 60), seed());
+        random_life(backend, parameter("FAULTS_EVENTS", 60), seed());
     }
 }

@@ -1,4 +1,4 @@
-//! Calls as each version makes them: the captured ones with the connection's particulars put in.
+//! Calls as each version makes them: the captured ones with the connection's particulars filled in.
 
 use crate::support::binary::Call;
 use crate::support::captures::find_call;
@@ -30,7 +30,7 @@ pub enum Family {
 }
 
 impl Family {
-    pub fn of(address: &str) -> Self {
+    pub fn from_address(address: &str) -> Self {
         if address.contains(':') { Self::V6 } else { Self::V4 }
     }
 
@@ -119,13 +119,13 @@ impl Connection {
     pub fn call(&self, verb: Verb) -> Call {
         let (captures, _) = self.version.names();
         let mut call = find_call(captures, "net-net", &format!("{}-client", verb.word()))
-            .saying(&self.verb(verb))
+            .with_verb(&self.verb(verb))
             .with("PLUTO_CONNECTION", &self.name)
             .with("PLUTO_INTERFACE", self.interface)
             .with("PLUTO_ME", self.me)
             .with("PLUTO_PEER", self.peer)
             .with("PLUTO_NEXT_HOP", self.next_hop)
-            .with("PLUTO_CONN_ADDRFAMILY", Family::of(self.me).word());
+            .with("PLUTO_CONN_ADDRFAMILY", Family::from_address(self.me).word());
         call = client(call, "PLUTO_MY_CLIENT", self.my_client);
         call = client(call, "PLUTO_PEER_CLIENT", self.peer_client);
         call = match self.source {
@@ -134,7 +134,7 @@ impl Connection {
             None => call.without("PLUTO_MY_SOURCEIP").without("PLUTO_MOBIKE_EVENT"),
         };
         if self.version == Version::V5_2 {
-            call = call.with("PLUTO_CLIENT_FAMILY", Family::of(self.my_client).word());
+            call = call.with("PLUTO_CLIENT_FAMILY", Family::from_address(self.my_client).word());
         }
         for (name, value) in &self.more {
             call = call.with(name, value);
@@ -148,8 +148,8 @@ impl Connection {
         let own_host = self.my_client.split('/').next() == Some(self.me);
         let scope = if own_host { "host" } else { "client" };
         let family = match self.version {
-            Version::V4_10 => Family::of(self.me),
-            Version::V5_2 => Family::of(self.my_client),
+            Version::V4_10 => Family::from_address(self.me),
+            Version::V5_2 => Family::from_address(self.my_client),
         };
         let suffix = match family {
             Family::V4 => "",
@@ -177,7 +177,7 @@ impl Connection {
 fn client(call: Call, name: &str, client: &str) -> Call {
     let (address, length) = client.split_once('/').expect("a network");
     let length: u32 = length.parse().expect("a prefix length");
-    let mask = match Family::of(address) {
+    let mask = match Family::from_address(address) {
         Family::V4 => std::net::Ipv4Addr::from(u32::MAX.checked_shl(32 - length).unwrap_or(0)).to_string(),
         Family::V6 => std::net::Ipv6Addr::from(u128::MAX.checked_shl(128 - length).unwrap_or(0)).to_string(),
     };

@@ -44,7 +44,7 @@ impl Case {
         self
     }
 
-    /// Whether a VTI device is asked for.
+    /// Whether a VTI interface is asked for.
     pub fn wants_vti(&self) -> bool {
         let is_vti = |step: &Step| match step {
             Step::Call(call) => !call.get("VTI_IFACE").is_empty(),
@@ -74,10 +74,10 @@ pub fn captured(version: Version) -> Vec<Case> {
         (&more, Site::West, DefaultRoute::Present),
         (&more, Site::East, DefaultRoute::Present),
     ] {
-        let device = site.outer_device();
+        let interface = site.outer_device();
         let made_here = calls(file)
             .into_iter()
-            .filter(|call| call.get("PLUTO_INTERFACE") == device);
+            .filter(|call| call.get("PLUTO_INTERFACE") == interface);
         let (vti, others): (Vec<_>, Vec<_>) = made_here.partition(|call| !call.get("VTI_IFACE").is_empty());
         let world = World {
             site,
@@ -85,7 +85,7 @@ pub fn captured(version: Version) -> Vec<Case> {
             more: "",
         };
         cases.push(Case::new(
-            format!("{file} on {device}, default route {default_route:?}"),
+            format!("{file} on {interface}, default route {default_route:?}"),
             world,
             others,
         ));
@@ -110,6 +110,6 @@ pub fn plainest(version: Version) -> Case {
 }
 
 /// A life from the first call to the last.
-fn life(name: impl Into<String>, world: World, connection: &Connection) -> Case {
+fn whole_life(name: impl Into<String>, world: World, connection: &Connection) -> Case {
     Case::new(name, world, connection.comes_up()).then(connection.goes())
 }

@@ -18,7 +18,7 @@ pub struct Difference {
     pub concerns: fn(&Finding) -> bool,
     /// What only the script leaves, and only we: facts, with `{NAME}` for a variable of the call and ` *` for any more words.
     pub stock: &'static [&'static str],
-    pub ours: &'static [&'static str],
+    pub program: &'static [&'static str],
     /// What the script does, what we do instead, and why.
     pub why: &'static str,
 }
@@ -33,7 +33,7 @@ impl Difference {
     fn explains(&self, version: Version, finding: &Finding) -> bool {
         let patterns = match finding.side {
             Side::Left => self.stock,
-            Side::Right => self.ours,
+            Side::Right => self.program,
         };
         self.versions.contains(&version)
             && patterns.iter().any(|pattern| is_like(pattern, finding))
@@ -73,7 +73,7 @@ fn a_difference_needs_a_row_and_a_row_a_difference() {
         versions: &[Version::V5_2],
         concerns: |finding| finding.step == 3,
         stock: &["route v4 unicast {PLUTO_PEER_CLIENT} *"],
-        ours: &[],
+        program: &[],
         why: "",
     };
     let case = super::cases::plainest(Version::V5_2);

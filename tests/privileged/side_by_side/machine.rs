@@ -1,4 +1,4 @@
-//! A machine for a hook to work on: network, mount and /run of its own, and a shell in it that does what it is told.
+//! A machine for a hook to work on: network, mount and /run of its own, and a shell in it that does the lines that it gets.
 //!
 //! The same lines build the same machine: addresses of the links are given, numbers of the links follow from their order, and no
 //! neighbour ever answers. So two machines differ only by what the hooks have done to them.
@@ -50,7 +50,7 @@ pub const PATIENCE: &str = "/run/patient";
 /// Ends an answer of the shell.
 const END: &str = "=end=";
 
-/// The listings of both families, and those of the devices' settings that decide what becomes of packets; not those of the far ends
+/// The listings of both families, and those of the interfaces' settings that decide what happens to packets; not those of the remote ends
 /// of the links, which are called NAME-p.
 const LISTINGS: &str = "ip -4 -d -o -batch /run/listings; echo =v6=; ip -6 -d -o -batch /run/listings; echo =sysctl=
 cd /proc/sys/net
@@ -59,7 +59,7 @@ grep . ipv[46]/conf/*[!p]/accept_* ipv[46]/conf/*[!p]/disable_* ipv[46]/conf/*[!
 cd /run/pluto
 ";
 
-/// What a machine did after it was told to.
+/// What a machine did after it got lines.
 #[derive(Debug)]
 pub struct Answer {
     /// What the lines printed.
@@ -101,22 +101,22 @@ impl Machine {
         let orders = shell.stdin.take().expect("its input");
         let answers = BufReader::new(shell.stdout.take().expect("its output"));
         let mut machine = Self { shell, orders, answers };
-        machine.tell(&format!("exec 2>&1\n{ROOMS}{PATIENT_IP}"));
-        let said = machine.hear().said;
+        machine.send_lines(&format!("exec 2>&1\n{ROOMS}{PATIENT_IP}"));
+        let said = machine.read_answer().said;
         assert_eq!(said, [""; 0], "no private network, mounts and /run here");
-        machine.tell(&format!("set -e\n{lines}\nset +e"));
-        assert_eq!(machine.hear().said, [""; 0], "{lines}");
+        machine.send_lines(&format!("set -e\n{lines}\nset +e"));
+        assert_eq!(machine.read_answer().said, [""; 0], "{lines}");
         machine
     }
 
     /// Has these lines of shell carried out, and the state listed; the answer is to be heard.
-    pub fn tell(&mut self, lines: &str) {
+    pub fn send_lines(&mut self, lines: &str) {
         let order = format!("{lines}\necho =listings=\n{LISTINGS}echo {END}\n");
         self.orders.write_all(order.as_bytes()).expect("a shell that listens");
     }
 
-    /// Waits for the end of what it was told.
-    pub fn hear(&mut self) -> Answer {
+    /// Waits for the end of the lines that it got.
+    pub fn read_answer(&mut self) -> Answer {
         let (mut said, mut listing) = (Vec::new(), String::new());
         let mut listed = false;
         loop {

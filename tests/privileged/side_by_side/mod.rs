@@ -1,7 +1,7 @@
 //! What libreswan's own scripts do to the network, we do.
 //!
 //! Two machines alike get the same calls, one after the other; the script runs on one of them and our program on the other. After each
-//! call everything that a route, an address, a rule, a proxy neighbour, a link or a device's setting is made of is compared. Where the two
+//! call everything that a route, an address, a rule, a proxy neighbour, a link or an interface's setting is made of is compared. Where the two
 //! differ on purpose, `differences` says why; anything else is a fault, and so is a difference that no longer shows.
 //!
 //! The scripts are those of Debian's packages; `contrib/test` unpacks them and says where in `LIBRESWAN_UPDOWN_4_10` and `_5_2`.
@@ -52,8 +52,10 @@ fn run(left: Hook, right: Hook, cases: &[Case]) -> Vec<Finding> {
 
 fn kernel_has_vti() -> bool {
     let mut machine = Machine::new("");
-    machine.tell("ip tunnel add vti9 mode vti local 192.0.2.1 remote 192.0.2.2 okey 9 ikey 9 2>/dev/null || echo none");
-    machine.hear().said.is_empty()
+    machine.send_lines(
+        "ip tunnel add vti9 mode vti local 192.0.2.1 remote 192.0.2.2 okey 9 ikey 9 2>/dev/null || echo none",
+    );
+    machine.read_answer().said.is_empty()
 }
 
 fn report<'a>(findings: impl IntoIterator<Item = &'a Finding>) -> String {

@@ -8,7 +8,7 @@ use std::fmt;
 pub struct State(BTreeSet<String>);
 
 impl State {
-    /// Reads the listings: those of IPv4, those of IPv6 after `=v6=`, and the devices' settings after `=sysctl=`.
+    /// Reads the listings: those of IPv4, those of IPv6 after `=v6=`, and the interfaces' settings after `=sysctl=`.
     pub fn parse(listing: &str) -> Self {
         let mut facts = BTreeSet::new();
         let mut part = Part::Ipv4;
@@ -95,9 +95,9 @@ fn words(line: &str) -> Vec<&str> {
 fn setting(line: &str) -> String {
     let (path, value) = line.split_once(':').unwrap_or((line, ""));
     let mut names = path.rsplit('/');
-    let (name, device) = (names.next().unwrap_or_default(), names.next().unwrap_or_default());
+    let (name, interface) = (names.next().unwrap_or_default(), names.next().unwrap_or_default());
     let family = if path.starts_with("ipv6/") { "v6" } else { "v4" };
-    format!("sysctl {family} {device} {name} = {value}")
+    format!("sysctl {family} {interface} {name} = {value}")
 }
 
 #[test]

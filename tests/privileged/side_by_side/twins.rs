@@ -103,7 +103,7 @@ impl Twins {
             let lines = self.hooks.each_ref().map(|hook| step.lines(hook));
             let mut done = answers(&mut machines, [&lines[0], &lines[1]]).map(|answer| judge(step, answer));
             if beyond(&done) != before {
-                settle(&mut machines, &mut done);
+                wait_for_ipv6_routes(&mut machines, &mut done);
             }
             let after = beyond(&done);
             match step {
@@ -140,13 +140,13 @@ impl Twins {
 /// Both at the same time.
 fn answers(machines: &mut [Machine; 2], lines: [&str; 2]) -> [Answer; 2] {
     for (machine, lines) in machines.iter_mut().zip(lines) {
-        machine.tell(lines);
+        machine.send_lines(lines);
     }
-    machines.each_mut().map(Machine::hear)
+    machines.each_mut().map(Machine::read_answer)
 }
 
 /// Looks again after a while: the kernel makes the routes to a new IPv6 address in its own time.
-fn settle(machines: &mut [Machine; 2], done: &mut [(State, String); 2]) {
+fn wait_for_ipv6_routes(machines: &mut [Machine; 2], done: &mut [(State, String); 2]) {
     std::thread::sleep(SETTLING);
     let later = answers(machines, ["", ""]).map(|answer| answer.state);
     for ((state, _), later) in done.iter_mut().zip(later) {
@@ -215,7 +215,7 @@ impl Hook {
     /// The lines of shell that make a call and print its exit code and then what the hook said.
     fn lines(&self, call: &Call) -> String {
         let text = |word: &OsStr| quoted(word.to_str().expect("text"));
-        let call = &self.patiently(call);
+        let call = &self.with_pause_for_ipv6(call);
         let variables = call.variables.iter();
         let variables: Vec<_> = variables
             .map(|(name, value)| quoted(&format!("{}={}", name.to_string_lossy(), value.to_str().expect("text"))))
@@ -236,7 +236,7 @@ impl Hook {
 
 impl Hook {
     /// The script needs time between an IPv6 address and the route from it; we do not.
-    fn patiently(&self, call: &Call) -> Call {
+    fn with_pause_for_ipv6(&self, call: &Call) -> Call {
         let is_v6 = |call: &Call| {
             call.variables.contains_key(OsStr::new("PLUTO_MY_SOURCEIP")) && call.get("PLUTO_MY_SOURCEIP").contains(':')
         };

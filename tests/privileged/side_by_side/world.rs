@@ -55,10 +55,10 @@ impl World {
         }
         batch += &ethernet(inner.0, 2);
         batch += &ethernet("ipsec5", 5);
-        for (device, addresses) in [outer, inner] {
+        for (interface, addresses) in [outer, inner] {
             for address in addresses {
                 let flag = if address.contains(':') { " nodad" } else { "" };
-                batch += &format!("address add {address} dev {device}{flag}\n");
+                batch += &format!("address add {address} dev {interface}{flag}\n");
             }
         }
         let routes = match (self.default_route, self.site) {

@@ -58,10 +58,10 @@ enum Side {
 
 fn side() -> impl Strategy<Value = Side> {
     let reqid = prop::sample::select(REQIDS.to_vec());
-    let device = prop::sample::select(vec!["w0", "w1", "lan0", "vti1", "vti2", "vti9", "lo"]);
+    let interface = prop::sample::select(vec!["w0", "w1", "lan0", "vti1", "vti2", "vti9", "lo"]);
     prop_oneof![
         2 => Just(Side::Gateway),
-        3 => device.prop_map(Side::Clear),
+        3 => interface.prop_map(Side::Clear),
         3 => reqid.prop_map(|reqid| Side::Ipsec("w0", reqid)),
     ]
 }
@@ -117,9 +117,9 @@ fn of_kind(packet: emulated::Packet, kind: &Kind) -> emulated::Packet {
 fn came(side: &Side) -> From {
     match side {
         Side::Gateway => From::Local,
-        Side::Clear(device) => From::Device((*device).to_owned()),
-        Side::Ipsec(device, reqid) => From::Ipsec {
-            device: (*device).to_owned(),
+        Side::Clear(interface) => From::Device((*interface).to_owned()),
+        Side::Ipsec(interface, reqid) => From::Ipsec {
+            interface: (*interface).to_owned(),
             reqid: *reqid,
             protocol: ESP,
         },
@@ -129,42 +129,42 @@ fn came(side: &Side) -> From {
 fn leaves(side: &Side) -> To {
     match side {
         Side::Gateway => To::Local,
-        Side::Clear(device) => To::Device((*device).to_owned()),
-        Side::Ipsec(device, reqid) => To::Ipsec {
-            device: (*device).to_owned(),
+        Side::Clear(interface) => To::Device((*interface).to_owned()),
+        Side::Ipsec(interface, reqid) => To::Ipsec {
+            interface: (*interface).to_owned(),
             reqid: *reqid,
             protocol: ESP,
         },
     }
 }
 
-fn device(name: &str) -> Option<Interface> {
+fn interface(name: &str) -> Option<Interface> {
     Some(name.parse().expect("a device"))
 }
 
 fn ipsec(name: &str, reqid: u32) -> Endpoint {
     Endpoint::Ipsec {
-        interface: device(name),
+        interface: interface(name),
         reqid: Some(reqid),
         protocol: Some(SaProtocol::Esp),
     }
 }
 
 /// The same packet for `explain`, with all that is known of it.
-pub(crate) fn known(packet: &emulated::Packet) -> Packet {
+pub(crate) fn fully_known(packet: &emulated::Packet) -> Packet {
     Packet {
         source: packet.source,
         destination: packet.destination,
         kind: traffic(packet),
         from: match &packet.from {
             From::Local => Endpoint::Gateway,
-            From::Device(name) => Endpoint::Unencrypted(device(name)),
-            From::Ipsec { device, reqid, .. } => ipsec(device, *reqid),
+            From::Device(name) => Endpoint::Unencrypted(interface(name)),
+            From::Ipsec { interface, reqid, .. } => ipsec(interface, *reqid),
         },
         to: match &packet.to {
             To::Local => Endpoint::Gateway,
-            To::Device(name) => Endpoint::Unencrypted(device(name)),
-            To::Ipsec { device, reqid, .. } => ipsec(device, *reqid),
+            To::Device(name) => Endpoint::Unencrypted(interface(name)),
+            To::Ipsec { interface, reqid, .. } => ipsec(interface, *reqid),
         },
         connection: match packet.state {
             ConnectionState::New => PacketCtState::New,
@@ -207,12 +207,12 @@ pub(crate) enum Ignorance {
     Protocol,
 }
 
-pub(crate) fn ignorance() -> impl Strategy<Value = Ignorance> {
+pub(crate) fn unknown_properties() -> impl Strategy<Value = Ignorance> {
     prop::sample::select(vec![Ignorance::SourcePort, Ignorance::Ports, Ignorance::Protocol])
 }
 
-/// The same packet with less known of it: devices that are no tunnel's and what its connection was translated to are not, either.
-pub(crate) fn vague(mut packet: Packet, ignorance: Ignorance) -> Packet {
+/// The same packet with less known of it: interfaces that are no tunnel's and what its connection was translated to are not, either.
+pub(crate) fn with_less_known(mut packet: Packet, ignorance: Ignorance) -> Packet {
     packet.kind = match (ignorance, packet.kind) {
         (Ignorance::Protocol, _) => Traffic::Any,
         (
@@ -231,11 +231,11 @@ pub(crate) fn vague(mut packet: Packet, ignorance: Ignorance) -> Packet {
         (_, known) => known,
     };
     packet.answered_at = None;
-    for leg in [&mut packet.from, &mut packet.to] {
-        if let Endpoint::Unencrypted(Some(known)) = leg
+    for endpoint in [&mut packet.from, &mut packet.to] {
+        if let Endpoint::Unencrypted(Some(known)) = endpoint
             && ["w0", "w1", "lan0"].contains(&known.as_str())
         {
-            *leg = Endpoint::Unencrypted(None);
+            *endpoint = Endpoint::Unencrypted(None);
         }
     }
     packet
@@ -257,11 +257,11 @@ fn holds(doubt: &Doubt, packet: &Packet) -> bool {
     match doubt {
         Doubt::Kind(kind) => packet.kind.intersect(kind, Family::Ipv4).as_ref() == Some(&packet.kind),
         Doubt::Interface(direction, pattern) => {
-            let leg = match direction {
+            let endpoint = match direction {
                 Direction::In => &packet.from,
                 Direction::Out => &packet.to,
             };
-            leg.interface().is_some_and(|device| pattern.fits(device))
+            endpoint.interface().is_some_and(|interface| pattern.fits(interface))
         }
         Doubt::CtReplDst(address) => packet.answered_at == Some(*address),
     }

@@ -11,7 +11,7 @@ use pluto_updown::state::{Store, TunnelRecord};
 use pluto_updown::trace::{ConnectionDirection, Endpoint, Packet, PacketCtState, RulesetModel, WalkEnd};
 use proptest::prelude::*;
 
-use super::worlds::{calls, files, wanted, world};
+use super::worlds::{calls, desired_state, files, world};
 use crate::support::property::cases;
 use crate::support::world::World;
 
@@ -47,9 +47,9 @@ fn kinds() -> Vec<Traffic> {
     ]
 }
 
-fn leg(record: &TunnelRecord) -> Endpoint {
+fn tunnel_endpoint(record: &TunnelRecord) -> Endpoint {
     match &record.tunnel.sa_match {
-        SaMatch::Interface(device) => Endpoint::Unencrypted(Some(device.clone())),
+        SaMatch::Interface(interface) => Endpoint::Unencrypted(Some(interface.clone())),
         SaMatch::Policy { protocol, reqid } => Endpoint::Ipsec {
             interface: None,
             reqid: *reqid,
@@ -59,8 +59,14 @@ fn leg(record: &TunnelRecord) -> Endpoint {
 }
 
 /// A packet on one of the ways, between the first addresses of the networks.
-fn packet(record: &TunnelRecord, path: PacketPath, near: &Network, kind: Traffic, connection: PacketCtState) -> Packet {
-    let (near, far): (IpAddr, IpAddr) = (near.first(), record.tunnel.remote_client.first());
+fn packet(
+    record: &TunnelRecord,
+    path: PacketPath,
+    local: &Network,
+    kind: Traffic,
+    connection: PacketCtState,
+) -> Packet {
+    let (local, remote): (IpAddr, IpAddr) = (local.first(), record.tunnel.remote_client.first());
     let inward = path.direction() == Direction::In;
     let is_here = [PacketPath::Input, PacketPath::Output].contains(&path);
     let other = if is_here {
@@ -68,11 +74,11 @@ fn packet(record: &TunnelRecord, path: PacketPath, near: &Network, kind: Traffic
     } else {
         Endpoint::Unencrypted(None)
     };
-    let (source, destination) = if inward { (far, near) } else { (near, far) };
+    let (source, destination) = if inward { (remote, local) } else { (local, remote) };
     let (from, to) = if inward {
-        (leg(record), other)
+        (tunnel_endpoint(record), other)
     } else {
-        (other, leg(record))
+        (other, tunnel_endpoint(record))
     };
     Packet {
         source,
@@ -93,7 +99,7 @@ fn is_offered(services: &[Service], kind: &Traffic) -> bool {
 }
 
 /// What the words promise; nothing, where they promise nothing of such a packet.
-fn promised(
+fn promised_verdict(
     path: PacketPath,
     passes: Option<&AllowedTraffic>,
     record: &TunnelRecord,
@@ -129,34 +135,34 @@ proptest! {
 
     #[test]
     fn what_a_tunnel_is_said_to_let_pass_passes_and_the_rest_does_not(file in files(), up in 0..calls().len()) {
-        // Networks that are held apart, and other neighbours, have the last word about where packets go on in clear.
+        // Networks that are blocked, and other neighbours, have the last word about where packets go on unencrypted.
         let file = file.replace("when-down = \"block\"", "").replace("between = [[\"10.1.0.0/24\", \"10.5.0.0/24\"]]", "");
         // What `only-ipsec` forbids depends on where the packet goes on, which is not said here.
         let file: String = file.lines().filter(|line| !line.starts_with("only-ipsec")).map(|line| format!("{line}\n")).collect();
         let world = world(&file, &[up]);
         let Some(record) = record(&world) else { return Ok(()) };
-        let wanted = wanted(world.folder.path());
+        let wanted = desired_state(world.folder.path());
         let rules = RulesetModel::new(&wanted);
-        let told = filter_paths(&record.tunnel, record.effective_policy());
+        let paths = filter_paths(&record.tunnel, record.effective_policy());
         for path in LANES {
-            let way = told.iter().find(|way| way.path == path);
-            let near = way.map_or(record.tunnel.local_client, |way| way.local);
-            let is_in_clear = matches!(leg(&record), Endpoint::Unencrypted(_));
+            let filter_path = paths.iter().find(|filter_path| filter_path.path == path);
+            let local = filter_path.map_or(record.tunnel.local_client, |filter_path| filter_path.local);
+            let is_in_clear = matches!(tunnel_endpoint(&record), Endpoint::Unencrypted(_));
             for kind in kinds() {
                 for connection in [
                     PacketCtState::New,
                     PacketCtState::Established(ConnectionDirection::Original),
                     PacketCtState::Established(ConnectionDirection::Reply),
                 ] {
-                    // What a tunnel's device leaves alone is in clear to the gateway's own rules.
-                    let Some(end) = promised(path, way.map(|way| &way.allowed), &record, &kind, connection)
+                    // What a tunnel's interface leaves alone is unencrypted to the gateway's own rules.
+                    let Some(end) = promised_verdict(path, filter_path.map(|filter_path| &filter_path.allowed), &record, &kind, connection)
                         .filter(|end| *end != WalkEnd::Left || !is_in_clear) else { continue };
                     let seen = match path.direction() {
                         Direction::In => kind.clone(),
                         Direction::Out => pluto_updown::trace::seen_from_destination(Direction::Out, &kind),
                     };
-                    let ends: Vec<_> = rules.traces(packet(&record, path, &near, seen, connection)).iter().map(|journey| journey.walk_end()).collect();
-                    prop_assert!(ends.iter().all(|other| *other == end), "{path:?} {kind:?} {connection:?} {way:?}: {ends:?}");
+                    let ends: Vec<_> = rules.traces(packet(&record, path, &local, seen, connection)).iter().map(|trace| trace.walk_end()).collect();
+                    prop_assert!(ends.iter().all(|other| *other == end), "{path:?} {kind:?} {connection:?} {filter_path:?}: {ends:?}");
                 }
             }
         }

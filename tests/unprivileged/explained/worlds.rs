@@ -62,7 +62,7 @@ fn lines(keys: &[&'static [&'static str]]) -> BoxedStrategy<String> {
 pub(crate) fn files() -> impl Strategy<Value = String> {
     let parts = (lines(&GATEWAY), lines(&TUNNEL), lines(&TUNNEL));
     parts.prop_map(|(gateway, tunnels, spokes)| {
-        // Which networks are held apart is nothing to say where none are.
+        // Which networks are blocked is nothing to say where none are.
         let between = match spokes.contains("when-down") {
             true => "between = [[\"10.1.0.0/24\", \"10.5.0.0/24\"]]",
             false => "",
@@ -78,7 +78,7 @@ pub(crate) fn calls() -> Vec<Call> {
             .with("PLUTO_MY_PORT", my)
             .with("PLUTO_PEER_PORT", peer)
     };
-    let vti = |name, interface, near, far| libreswan(name, 7, near, far).with("VTI_IFACE", interface);
+    let vti = |name, interface, local, remote| libreswan(name, 7, local, remote).with("VTI_IFACE", interface);
     vec![
         strongswan("office", 1, "10.1.0.0/24", "10.2.0.0/24"),
         strongswan("open", 2, "10.1.0.0/24", "10.3.0.0/24").with("PLUTO_HOST_ACCESS", "1"),
@@ -105,12 +105,12 @@ pub(crate) fn calls() -> Vec<Call> {
 pub(crate) fn world(file: &str, up: &[usize]) -> World {
     let mut world = World::with_file(file);
     let chain = "*filter\n:vpn-in - [0:0]\nCOMMIT\n";
-    assert_eq!(world.book(Family::Ipv4).restore(chain), Ok(()));
+    assert_eq!(world.emulator(Family::Ipv4).restore(chain), Ok(()));
     world.start().expect("a start");
     if file.contains("place = \"own\"") {
         let jumps =
             "*filter\n-A INPUT -j PLUTO-INPUT\n-A FORWARD -j PLUTO-FORWARD\n-A OUTPUT -j PLUTO-OUTPUT\nCOMMIT\n";
-        assert_eq!(world.book(Family::Ipv4).restore(jumps), Ok(()));
+        assert_eq!(world.emulator(Family::Ipv4).restore(jumps), Ok(()));
     }
     let calls = calls();
     for number in up {
@@ -123,7 +123,7 @@ pub(crate) fn world(file: &str, up: &[usize]) -> World {
 }
 
 /// What its record wants in the tables of IPv4.
-pub(crate) fn wanted(folder: &Path) -> DesiredState {
+pub(crate) fn desired_state(folder: &Path) -> DesiredState {
     let ruleset = Ruleset {
         backend: Backend::Nft,
         family: Family::Ipv4,

@@ -1,4 +1,4 @@
-//! What stands on the command line, and the settings file.
+//! What is on the command line, and the settings file.
 
 use std::ffi::OsString;
 use std::fs::{self, Permissions};
@@ -19,9 +19,9 @@ fn with_arguments<W: Into<OsString>>(call: Call, words: impl IntoIterator<Item =
 #[test]
 fn the_stock_scripts_arguments_change_nothing() {
     let mut fakes = Fakes::new();
-    fakes.must(&libreswan_up());
+    fakes.expect_success(&libreswan_up());
     let plain = fakes.inputs();
-    fakes.must(&libreswan_up().opposite());
+    fakes.expect_success(&libreswan_up().opposite());
     let lines: [&[&str]; 7] = [
         &["iptables"],
         &["ipfwadm"],
@@ -32,10 +32,10 @@ fn the_stock_scripts_arguments_change_nothing() {
         &["--route", "yes", "--iproute=table 7", "custom", ""],
     ];
     for words in lines {
-        fakes.must(&with_arguments(libreswan_up(), words.iter().copied()));
+        fakes.expect_success(&with_arguments(libreswan_up(), words.iter().copied()));
         let texts = |inputs: Vec<(String, String)>| inputs.into_iter().map(|(_, text)| text).collect::<Vec<_>>();
         assert_eq!(texts(fakes.inputs()), texts(plain.clone()), "{words:?}");
-        fakes.must(&with_arguments(libreswan_up().opposite(), words.iter().copied()));
+        fakes.expect_success(&with_arguments(libreswan_up().opposite(), words.iter().copied()));
     }
     fakes.assert_forgotten();
 }
@@ -54,7 +54,7 @@ fn an_unknown_argument_is_wrong_use_and_no_usage_text() {
     ] {
         let named = word.split('\n').next().expect("a first part");
         for verb in ["up-client", "down-client", "prepare-client"] {
-            let call = with_arguments(libreswan_up().saying(verb), [word]);
+            let call = with_arguments(libreswan_up().with_verb(verb), [word]);
             fakes.call(&call).assert_refused(2, &[named]);
         }
     }
@@ -127,7 +127,7 @@ fn a_dry_run_shows_every_table_that_would_change() {
 #[test]
 fn a_dry_run_knows_the_record_and_leaves_it() {
     let mut fakes = Fakes::new();
-    fakes.must(&libreswan_up());
+    fakes.expect_success(&libreswan_up());
     let before = fakes.everything();
     let shows = |call: Call, fakes: &mut Fakes| {
         let ending = fakes.call(&with_arguments(call, ["--dry-run"]));
@@ -138,7 +138,7 @@ fn a_dry_run_knows_the_record_and_leaves_it() {
     assert!(shows(libreswan_up(), &mut fakes).contains("would change no table"));
     assert!(shows(libreswan_up().opposite(), &mut fakes).contains("-X PLUTO-"));
     assert!(shows(libreswan_up().opposite().of_tunnel(3), &mut fakes).contains("nothing to do"));
-    assert!(shows(libreswan_up().saying("route-client"), &mut fakes).contains("nothing to do"));
+    assert!(shows(libreswan_up().with_verb("route-client"), &mut fakes).contains("nothing to do"));
     assert_eq!(fakes.everything(), before);
 }
 
@@ -157,7 +157,7 @@ fn a_dry_run_shows_nothing_that_a_terminal_would_obey() {
     }
 }
 
-/// What stands in a settings file, the line that is at fault, and what is told of it.
+/// What is in a settings file, the line that is at fault, and what is reported of it.
 const SETTINGS: [(&str, usize, &str); 6] = [
     ("\n\nallow = \"all\"\n", 3, "allow: found an unknown key"),
     ("[tunnel]\nallow = 1\n", 2, "tunnel.allow: found the number 1"),
@@ -174,11 +174,11 @@ fn settings_with_an_error_refuse_an_up_by_file_line_and_key_and_no_down() {
     let config = ["--config".into(), file.clone().into_os_string()];
     fs::write(&file, "# nothing yet\n").expect("writing the settings");
     fs::set_permissions(&file, Permissions::from_mode(0o644)).expect("setting the mode of the settings");
-    fakes.must(&with_arguments(libreswan_up(), config.clone()));
-    for (content, line, told) in SETTINGS {
+    fakes.expect_success(&with_arguments(libreswan_up(), config.clone()));
+    for (content, line, output) in SETTINGS {
         fs::write(&file, content).expect("writing the settings");
         let other = with_arguments(libreswan_up().of_tunnel(3), config.clone());
-        let at = format!("{}:{line}: {told}", file.display());
+        let at = format!("{}:{line}: {output}", file.display());
         fakes.call(&other).assert_refused(2, &[&at]);
         fakes.assert_nothing_started();
     }
@@ -186,7 +186,7 @@ fn settings_with_an_error_refuse_an_up_by_file_line_and_key_and_no_down() {
     fakes
         .call(&with_arguments(libreswan_up(), config.clone()))
         .assert_refused(2, &["settings.toml:1: found bytes that are not UTF-8"]);
-    fakes.must(&with_arguments(libreswan_up().opposite(), config));
+    fakes.expect_success(&with_arguments(libreswan_up().opposite(), config));
     fakes.assert_forgotten();
 }
 
@@ -201,7 +201,7 @@ fn settings_that_others_may_write_refuse_an_up_and_no_down() {
         .call(&with_arguments(libreswan_up(), config.clone()))
         .assert_refused(2, &["settings.toml: found a file that others can write (mode 0666)"]);
     fakes.assert_nothing_started();
-    fakes.must(&with_arguments(libreswan_up().opposite(), config));
+    fakes.expect_success(&with_arguments(libreswan_up().opposite(), config));
     fakes.assert_forgotten();
 }
 
@@ -213,7 +213,7 @@ fn settings_that_are_named_must_be_there() {
         fakes
             .call(&with_arguments(libreswan_up(), config.clone()))
             .assert_refused(2, &[missing]);
-        fakes.must(&with_arguments(libreswan_up().opposite(), config));
+        fakes.expect_success(&with_arguments(libreswan_up().opposite(), config));
     }
     fakes.assert_forgotten();
 }

@@ -20,7 +20,7 @@ fn explain(fakes: &mut Fakes, words: &[&str]) -> Ending {
 
 /// The same, where it went well: lines of printable text, none too wide.
 #[track_caller]
-fn told(fakes: &mut Fakes, words: &[&str]) -> String {
+fn explain_output(fakes: &mut Fakes, words: &[&str]) -> String {
     let ending = explain(fakes, words);
     let text = ending.out_text();
     assert_eq!((ending.code, ending.err_text()), (Some(0), String::new()), "{text}");
@@ -32,7 +32,7 @@ fn told(fakes: &mut Fakes, words: &[&str]) -> String {
 
 /// Without how long something has been up, and where the settings file of this test is: what names it is one line, since its length is not
 /// always the same.
-fn timeless(fakes: &Fakes, text: &str) -> String {
+fn without_times(fakes: &Fakes, text: &str) -> String {
     let mut lines: Vec<String> = Vec::new();
     let mut is_setting = false;
     for line in text.lines() {
@@ -83,7 +83,7 @@ allow = "replies"
     fakes.tables[0].restore("*filter\n:vpn-in - [0:0]\nCOMMIT\n").unwrap();
     let started = fakes.hook().operate(&["start"]);
     assert_eq!(started.code, Some(0), "{}", started.err_text());
-    // `start` lists the tables behind its first change, and finds nothing there: it makes all anew.
+    // `start` lists the tables behind its first change, and finds nothing there: it makes all again.
     let inputs = fakes.inputs();
     for (family, prefix) in ["iptables", "ip6tables"].into_iter().enumerate() {
         let last = inputs.iter().rfind(|(program, _)| program.starts_with(prefix));
@@ -95,14 +95,14 @@ allow = "replies"
         find_call("strongswan-6.0.1", connection, verb).with("PLUTO_REQID", connection.len().to_string())
     });
     for up in [strongswan_up()].iter().chain(&others) {
-        fakes.must(up);
+        fakes.expect_success(up);
     }
     fakes
 }
 
 #[track_caller]
 fn assert_is(fakes: &Fakes, text: &str, name: &str, expected: &str) {
-    let text = timeless(fakes, text);
+    let text = without_times(fakes, text);
     assert_eq!(text, expected, "{name}");
 }
 
@@ -114,7 +114,7 @@ fn a_tunnel_is_told_in_sentences_and_drawn() {
         ("host", include_str!("explained/host.txt")),
         ("ports", include_str!("explained/ports.txt")),
     ] {
-        let text = told(&mut fakes, &[name]) + "\n" + &told(&mut fakes, &[name, "--diagram"]);
+        let text = explain_output(&mut fakes, &[name]) + "\n" + &explain_output(&mut fakes, &[name, "--diagram"]);
         assert_is(&fakes, &text, name, expected);
     }
 }
@@ -123,7 +123,13 @@ fn a_tunnel_is_told_in_sentences_and_drawn() {
 fn asked(fakes: &mut Fakes, questions: &[&[&str]]) -> String {
     let text: Vec<_> = questions
         .iter()
-        .map(|words| format!("$ pluto-updown explain {}\n{}", words.join(" "), told(fakes, words)))
+        .map(|words| {
+            format!(
+                "$ pluto-updown explain {}\n{}",
+                words.join(" "),
+                explain_output(fakes, words)
+            )
+        })
         .collect();
     text.join("\n")
 }
@@ -155,9 +161,9 @@ fn the_answer_comes_first_with_the_setting_that_decides_and_the_remedy() {
 #[test]
 fn a_blocked_pair_is_told_with_the_tunnels_that_are_up() {
     let mut fakes = gateway();
-    fakes.must(&strongswan_up().opposite());
+    fakes.expect_success(&strongswan_up().opposite());
     let others = find_call("strongswan-6.0.1", "ports", "up-client").with("PLUTO_REQID", "5");
-    fakes.must(&others.opposite());
+    fakes.expect_success(&others.opposite());
     let text = asked(&mut fakes, &[&["10.2.0.7", "10.1.0.9", "22"]]);
     assert_is(&fakes, &text, "blocked", include_str!("explained/blocked.txt"));
     let text = asked(&mut fakes, &[&["10.2.0.7", "10.66.0.9", "22"]]);
@@ -177,8 +183,8 @@ fn what_is_set_now_and_not_applied_is_told_so() {
     let mut fakes = gateway();
     let ask = ["10.2.0.7", "10.1.0.9", "443"];
     fakes.settings("# new\n[tunnel]\nallow = [\"tcp/443\"]\n");
-    let text = told(&mut fakes, &ask);
-    let text = timeless(&fakes, &text);
+    let text = explain_output(&mut fakes, &ask);
+    let text = without_times(&fakes, &text);
     let setting = "setting  /etc/pluto-updown.toml:3  [tunnel]: allow = [\"tcp/443\"] (not applied yet)\n";
     assert!(
         text.contains(setting) && text.contains("fix      apply the settings: pluto-updown start"),
@@ -186,8 +192,8 @@ fn what_is_set_now_and_not_applied_is_told_so() {
     );
     assert!(text.starts_with("DROPPED by pluto-updown"), "{text}");
     fakes.settings("[tunel]\n");
-    let text = told(&mut fakes, &ask);
-    let text = timeless(&fakes, &text);
+    let text = explain_output(&mut fakes, &ask);
+    let text = without_times(&fakes, &text);
     assert!(
         text.contains("setting  /etc/pluto-updown.toml:1: tunel: found an unknown key"),
         "{text}"
@@ -213,18 +219,18 @@ fn a_rule_of_the_administrators_that_comes_before_ours_is_the_verdict() {
 #[test]
 fn more_than_three_tunnels_are_a_list_to_choose_from() {
     let mut fakes = Fakes::new();
-    assert!(told(&mut fakes, &[]).starts_with("no tunnel is up\n\npluto-updown explain NAME "));
+    assert!(explain_output(&mut fakes, &[]).starts_with("no tunnel is up\n\npluto-updown explain NAME "));
     for number in 1..=4 {
-        fakes.must(&libreswan_up().with("PLUTO_PEER_CLIENT", format!("10.9.{number}.0/24")));
+        fakes.expect_success(&libreswan_up().with("PLUTO_PEER_CLIENT", format!("10.9.{number}.0/24")));
     }
     let ids = fakes.recorded();
     for words in [&[][..], &["net-net"], &["net-net", "--diagram"]] {
-        let text = told(&mut fakes, words);
+        let text = explain_output(&mut fakes, words);
         assert!(ids.iter().all(|id| text.contains(id.as_str())), "{text}");
         assert!(text.starts_with("4 tunnels "), "{text}");
         assert!(!text.contains("ALLOWED"), "{text}");
     }
-    assert!(told(&mut fakes, &[]).contains("--packet"));
+    assert!(explain_output(&mut fakes, &[]).contains("--packet"));
     explain_fails(&mut fakes, &["net-net", "--svg"], 2, &["4 tunnels of net-net"]);
     explain_fails(&mut fakes, &["--svg"], 2, &["expected the name of one tunnel"]);
     explain_fails(
@@ -239,9 +245,9 @@ fn more_than_three_tunnels_are_a_list_to_choose_from() {
 fn two_or_three_tunnels_are_listed_in_the_order_of_numbers_and_then_explained() {
     let mut fakes = Fakes::new();
     for number in [10, 2, 9] {
-        fakes.must(&libreswan_up().with("PLUTO_PEER_CLIENT", format!("10.9.{number}.0/24")));
+        fakes.expect_success(&libreswan_up().with("PLUTO_PEER_CLIENT", format!("10.9.{number}.0/24")));
     }
-    let text = told(&mut fakes, &["net-net"]);
+    let text = explain_output(&mut fakes, &["net-net"]);
     let (list, blocks) = text.split_once("\n\n").expect("a list before the first tunnel");
     let networks = ["10.9.2.0/24", "10.9.9.0/24", "10.9.10.0/24"];
     assert!(
@@ -306,7 +312,7 @@ fn every_way_of_a_packet_is_followed_to_the_rule_that_decides_where_that_is_want
 
 /// The first lines that are no part of a packet's or tunnel's own text, where the kernel is not as the record says. The exit status is 1.
 #[track_caller]
-fn warned(fakes: &mut Fakes, words: &[&str], named: &str) {
+fn expect_warning(fakes: &mut Fakes, words: &[&str], named: &str) {
     let ending = explain(fakes, words);
     let text = ending.out_text();
     assert_eq!((ending.code, ending.err_text()), (Some(1), String::new()), "{text}");
@@ -329,17 +335,17 @@ fn it_warns_on_top_where_the_kernel_differs_from_the_record() {
         // iptables -F: chains stay, and are empty.
         let mut fakes = gateway();
         fakes.tables[0].flush();
-        warned(&mut fakes, words, "restore");
+        expect_warning(&mut fakes, words, "restore");
         // iptables -F; iptables -X
-        fakes.tables[0].wipe();
-        warned(&mut fakes, words, "restore");
+        fakes.tables[0].flush_all();
+        expect_warning(&mut fakes, words, "restore");
         // A rule of others before our jump, and one in a chain of ours.
         for line in ["-I FORWARD -s 10.2.0.0/24 -j DROP", "-I PLUTO-FI -j DROP"] {
             let mut fakes = gateway();
-            told(&mut fakes, words);
+            explain_output(&mut fakes, words);
             let text = format!("*filter\n{line}\nCOMMIT\n");
             fakes.tables[0].restore(&text).unwrap();
-            warned(&mut fakes, words, "-j DROP");
+            expect_warning(&mut fakes, words, "-j DROP");
         }
     }
 }
@@ -375,9 +381,9 @@ fn a_picture_of_rules_that_are_not_loaded_is_drawn_and_warned_of() {
 fn of_tunnels_that_overlap_the_one_that_restricts_decides_whichever_came_up_last() {
     let mut fakes = gateway();
     let alike = find_call("strongswan-6.0.1", "ports", "up-client").with("PLUTO_CONNECTION", "alike");
-    fakes.must(&alike);
+    fakes.expect_success(&alike);
     let packet = ["--packet", "10.2.0.7", "10.1.0.9", "tcp/80", "-v"];
-    let text = told(&mut fakes, &packet);
+    let text = explain_output(&mut fakes, &packet);
     let lines: Vec<_> = text.lines().map(str::trim).collect();
     let text = lines.join(" ");
     assert!(
@@ -390,12 +396,12 @@ fn of_tunnels_that_overlap_the_one_that_restricts_decides_whichever_came_up_last
 #[test]
 fn every_tunnel_of_a_connection_is_told_and_a_short_name_means_one() {
     let mut fakes = Fakes::new();
-    fakes.must(&libreswan_up());
-    fakes.must(&libreswan_up().with("PLUTO_PEER_CLIENT", "10.9.0.0/24"));
-    let text = told(&mut fakes, &["net-net"]);
+    fakes.expect_success(&libreswan_up());
+    fakes.expect_success(&libreswan_up().with("PLUTO_PEER_CLIENT", "10.9.0.0/24"));
+    let text = explain_output(&mut fakes, &["net-net"]);
     assert_eq!(text.matches("\nALLOWED\n").count(), 2, "{text}");
     for id in fakes.recorded() {
-        let text = told(&mut fakes, &[&id]);
+        let text = explain_output(&mut fakes, &[&id]);
         assert_eq!(text.matches("\nALLOWED\n").count(), 1, "{text}");
         assert!(text.starts_with(&format!("net-net ({id}, ")), "{text}");
     }
@@ -410,8 +416,8 @@ fn an_unknown_name_is_answered_with_those_that_there_are() {
         1,
         &["no tunnel \"office\" is up, nor any other"],
     );
-    fakes.must(&libreswan_up());
-    fakes.must(&libreswan_up().of_tunnel(3).with("PLUTO_CONNECTION", "a\x1b[2Jb"));
+    fakes.expect_success(&libreswan_up());
+    fakes.expect_success(&libreswan_up().of_tunnel(3).with("PLUTO_CONNECTION", "a\x1b[2Jb"));
     let named = [
         "\"net-ner\"",
         "did you mean \"net-net\"?",
@@ -421,7 +427,7 @@ fn an_unknown_name_is_answered_with_those_that_there_are() {
     explain_fails(&mut fakes, &["\x1b[31m"], 1, &["no tunnel \"\\x1b[31m\""]);
     // As the record spells it, and as the daemon does.
     for name in ["a\\x1b[2Jb", "a\x1b[2Jb"] {
-        assert!(told(&mut fakes, &[name]).starts_with("a\\x1b[2Jb ("));
+        assert!(explain_output(&mut fakes, &[name]).starts_with("a\\x1b[2Jb ("));
     }
 }
 
@@ -446,7 +452,7 @@ fn what_is_no_packet_is_wrong_use() {
 #[test]
 fn without_anything_of_ours_a_packet_is_left_to_others() {
     let mut fakes = Fakes::new();
-    let text = told(&mut fakes, &["--packet", "2001:db8::1", "2001:db8::2", "ping"]);
+    let text = explain_output(&mut fakes, &["--packet", "2001:db8::1", "2001:db8::2", "ping"]);
     let lines: Vec<_> = text.lines().collect();
     assert_eq!(
         lines,
@@ -523,7 +529,7 @@ fn a_picture_is_well_formed_whatever_a_connection_is_called() {
     let names = ["net-net", "a<b>&\"c'd]]>", "</text><script>x</script>", "\u{202e}\x07"];
     for (number, name) in names.into_iter().enumerate() {
         let up: Call = libreswan_up().of_tunnel(number + 10).with("PLUTO_CONNECTION", name);
-        fakes.must(&up);
+        fakes.expect_success(&up);
         let ending = explain(&mut fakes, &[name, "--svg"]);
         assert_eq!((ending.code, ending.err_text()), (Some(0), String::new()));
         let text = ending.out_text();
@@ -551,11 +557,11 @@ fn every_peer_that_has_a_tunnel_up_is_named_with_where_it_is_set_what_it_may() {
             .with("PLUTO_PEER_ID", peer)
             .with("PLUTO_UNIQUEID", number)
     };
-    fakes.must(&of("anna", "1"));
-    let one = told(&mut fakes, &["net-net"]);
+    fakes.expect_success(&of("anna", "1"));
+    let one = explain_output(&mut fakes, &["net-net"]);
     assert!(one.contains(", anna\n") && !one.contains("Several peers"), "{one}");
-    fakes.must(&of("guest", "2"));
-    let text = told(&mut fakes, &["net-net"]);
+    fakes.expect_success(&of("guest", "2"));
+    let text = explain_output(&mut fakes, &["net-net"]);
     for words in [", anna\n", ", guest\n", "Several peers have it up"] {
         assert_eq!(text.matches(words).count(), 1, "{text}");
     }
@@ -595,11 +601,11 @@ fn no_path_is_told_of_rules_that_an_older_version_installed() {
         refused(&mut fakes, words);
         fakes.save_does("exit 0");
     }
-    // The other family's rules are the present ones, and who is up is told.
-    let text = told(&mut fakes, &[]);
+    // The other family's rules are the present ones, and who is up is reported.
+    let text = explain_output(&mut fakes, &[]);
     assert!(text.contains("net-net"), "{text}");
     fs::write(&note, present).expect("a note");
-    told(&mut fakes, &packet);
+    explain_output(&mut fakes, &packet);
 }
 
 /// What it writes to a terminal of so many columns.
@@ -634,7 +640,7 @@ fn no_line_is_wider_than_the_terminal() {
             "PLUTO_PEER_ID",
             "CN=somebody with a long name, OU=and a department, O=Example, C=CH",
         );
-    fakes.must(&long);
+    fakes.expect_success(&long);
     // So that the listing is the present one.
     fakes.operate(&["status"]);
     for words in [
@@ -662,12 +668,12 @@ fn no_line_is_wider_than_the_terminal() {
         // Without a terminal it is as on one of 80 columns.
         let piped = explain(&mut fakes, &words).out_text();
         // The second one may be asked a few seconds later.
-        let timeless = |text: &str| {
+        let without_seconds = |text: &str| {
             (1..10).fold(text.to_owned(), |text, seconds| {
                 text.replace(&format!("for {seconds}s"), "for 0s")
             })
         };
         let on_80 = on_terminal(&fakes, 80, &words);
-        assert_eq!(timeless(&piped), timeless(&on_80), "{words:?}");
+        assert_eq!(without_seconds(&piped), without_seconds(&on_80), "{words:?}");
     }
 }

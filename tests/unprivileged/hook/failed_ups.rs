@@ -1,4 +1,4 @@
-//! A tunnel that is up without rules is shown until it is up with them, or up no more.
+//! A tunnel that is up without rules is shown until it has rules, or is no longer up.
 
 use std::fs::File;
 
@@ -10,13 +10,13 @@ use crate::support::binary::{Call, is_printable};
 use crate::support::captures::{libreswan_up, strongswan_up};
 
 /// What `status --json` says of tunnels without rules. It is a problem exactly if there is one.
-fn shown(fakes: &mut Fakes) -> Vec<Value> {
+fn without_rules_in_json(fakes: &mut Fakes) -> Vec<Value> {
     let ending = fakes.operate(&["status", "--json"]);
     let document: Value = serde_json::from_str(&ending.out_text()).expect("JSON");
     let shown = document["without_rules"].as_array().expect("a list").clone();
     let problems = document["problems"].as_array().expect("problems");
-    let told = problems.iter().filter(|problem| problem["kind"] == "no-rules").count();
-    assert_eq!(told, shown.len(), "{document}");
+    let output = problems.iter().filter(|problem| problem["kind"] == "no-rules").count();
+    assert_eq!(output, shown.len(), "{document}");
     shown
 }
 
@@ -32,7 +32,7 @@ fn charon_keeps_a_tunnel_whose_up_failed_and_status_says_so() {
     let mut fakes = Fakes::new();
     let up = strongswan_up();
     refusing(&mut fakes, &up);
-    let shown = shown(&mut fakes);
+    let shown = without_rules_in_json(&mut fakes);
     assert_eq!(shown.len(), 1);
     assert_eq!(shown[0]["connection"], "net-net");
     assert!(shown[0]["reason"].as_str().expect("a reason").contains("refused"));
@@ -78,11 +78,11 @@ fn pluto_keeps_only_what_on_error_tolerates() {
     fakes.settings("[tunnel]\nnat = \"leave\"\non-error = \"continue\"\n");
     fakes.restore_does("echo refused >&2; exit 4");
     assert_eq!(fakes.call_in_vain(&up).code, Some(0));
-    assert_eq!(shown(&mut fakes).len(), 1);
+    assert_eq!(without_rules_in_json(&mut fakes).len(), 1);
     fakes.restore_does("exit 0");
-    fakes.must(&up);
-    assert_eq!(shown(&mut fakes), Vec::<Value>::new());
-    fakes.must(&up.opposite());
+    fakes.expect_success(&up);
+    assert_eq!(without_rules_in_json(&mut fakes), Vec::<Value>::new());
+    fakes.expect_success(&up.opposite());
     fakes.assert_forgotten();
 }
 
@@ -90,18 +90,22 @@ fn pluto_keeps_only_what_on_error_tolerates() {
 fn the_next_up_or_the_down_or_a_flush_ends_it() {
     let up = strongswan_up();
     let by_up = |fakes: &mut Fakes| {
-        fakes.must(&up);
-        assert_eq!(shown(fakes), Vec::<Value>::new());
-        fakes.must(&up.clone().opposite());
+        fakes.expect_success(&up);
+        assert_eq!(without_rules_in_json(fakes), Vec::<Value>::new());
+        fakes.expect_success(&up.clone().opposite());
     };
-    let by_down = |fakes: &mut Fakes| fakes.must(&up.clone().opposite());
+    let by_down = |fakes: &mut Fakes| fakes.expect_success(&up.clone().opposite());
     let by_flush = |fakes: &mut Fakes| assert_eq!(fakes.operate(&["flush"]).code, Some(0));
     let ends: [&dyn Fn(&mut Fakes); 3] = [&by_up, &by_down, &by_flush];
     for end in ends {
         let mut fakes = Fakes::new();
         refusing(&mut fakes, &up);
         refusing(&mut fakes, &up);
-        assert_eq!(shown(&mut fakes).len(), 1, "the second note replaces the first");
+        assert_eq!(
+            without_rules_in_json(&mut fakes).len(),
+            1,
+            "the second note replaces the first"
+        );
         end(&mut fakes);
         fakes.assert_forgotten();
     }
@@ -115,18 +119,22 @@ fn of_two_ups_without_rules_a_down_ends_one() {
         let mut fakes = Fakes::new();
         refusing(&mut fakes, &at("1"));
         refusing(&mut fakes, &at("2"));
-        assert_eq!(shown(&mut fakes).len(), 2);
-        fakes.must(&at(ended).opposite());
-        assert_eq!(shown(&mut fakes).len(), 1, "{ended}");
+        assert_eq!(without_rules_in_json(&mut fakes).len(), 2);
+        fakes.expect_success(&at(ended).opposite());
+        assert_eq!(without_rules_in_json(&mut fakes).len(), 1, "{ended}");
         // A rekey of IKE has given another number, without a call.
-        fakes.must(&at("8").opposite());
+        fakes.expect_success(&at("8").opposite());
         fakes.assert_forgotten();
     }
     let mut fakes = Fakes::new();
     refusing(&mut fakes, &at("1"));
     refusing(&mut fakes, &at("2"));
-    fakes.must(&at("3"));
-    assert_eq!(shown(&mut fakes), Vec::<Value>::new(), "they have rules now");
+    fakes.expect_success(&at("3"));
+    assert_eq!(
+        without_rules_in_json(&mut fakes),
+        Vec::<Value>::new(),
+        "they have rules now"
+    );
 }
 
 /// Others' calls leave it alone, and so does a second peer of the same selectors.
@@ -140,11 +148,11 @@ fn it_ends_with_no_other_tunnels_call() {
     ];
     refusing(&mut fakes, &up);
     for other in &others {
-        fakes.must(other);
-        fakes.must(&other.clone().opposite());
-        assert_eq!(shown(&mut fakes).len(), 1, "{other}");
+        fakes.expect_success(other);
+        fakes.expect_success(&other.clone().opposite());
+        assert_eq!(without_rules_in_json(&mut fakes).len(), 1, "{other}");
     }
-    fakes.must(&up.opposite());
+    fakes.expect_success(&up.opposite());
     fakes.assert_forgotten();
 }
 
@@ -159,7 +167,7 @@ fn a_peer_that_mobike_has_moved_is_found_by_its_identity() {
         .opposite()
         .with("PLUTO_PEER", "192.0.2.99")
         .with("PLUTO_PEER_CLIENT", "192.0.2.99/32");
-    fakes.must(&moved);
+    fakes.expect_success(&moved);
     fakes.assert_forgotten();
 }
 
@@ -176,15 +184,15 @@ fn it_does_not_end_with_another_tunnel_of_a_peer_that_can_move() {
     for other in [child("10.5.0.0", "192.0.2.7"), child("10.1.0.0", "192.0.2.99")] {
         let mut fakes = Fakes::new();
         refusing(&mut fakes, &up);
-        fakes.must(&other);
-        assert_eq!(shown(&mut fakes).len(), 1, "{other}");
-        fakes.must(&other.clone().opposite());
-        assert_eq!(shown(&mut fakes).len(), 1, "{other}");
+        fakes.expect_success(&other);
+        assert_eq!(without_rules_in_json(&mut fakes).len(), 1, "{other}");
+        fakes.expect_success(&other.clone().opposite());
+        assert_eq!(without_rules_in_json(&mut fakes).len(), 1, "{other}");
         refusing(&mut fakes, &other);
-        assert_eq!(shown(&mut fakes).len(), 2, "{other}");
-        fakes.must(&other.clone().opposite());
-        assert_eq!(shown(&mut fakes).len(), 1, "{other}");
-        fakes.must(&up.clone().opposite());
+        assert_eq!(without_rules_in_json(&mut fakes).len(), 2, "{other}");
+        fakes.expect_success(&other.clone().opposite());
+        assert_eq!(without_rules_in_json(&mut fakes).len(), 1, "{other}");
+        fakes.expect_success(&up.clone().opposite());
         fakes.assert_forgotten();
     }
 }
@@ -200,8 +208,8 @@ fn a_down_that_may_mean_either_of_two_ends_neither() {
     };
     refusing(&mut fakes, &at("192.0.2.7"));
     refusing(&mut fakes, &at("192.0.2.8"));
-    fakes.must(&at("192.0.2.99").opposite());
-    assert_eq!(shown(&mut fakes).len(), 2);
+    fakes.expect_success(&at("192.0.2.99").opposite());
+    assert_eq!(without_rules_in_json(&mut fakes).len(), 2);
 }
 
 /// The call does not get the lock.
@@ -218,19 +226,19 @@ fn locked_out(fakes: &mut Fakes, call: &Call) {
 fn a_late_down_does_not_end_what_failed_after_it() {
     let up = strongswan_up();
     let down = up.clone().opposite();
-    let ways: [fn(&mut Fakes, &Call); 2] = [locked_out, refusing];
-    for postpone in ways {
+    let causes: [fn(&mut Fakes, &Call); 2] = [locked_out, refusing];
+    for postpone in causes {
         let mut fakes = Fakes::new();
-        fakes.must(&up);
+        fakes.expect_success(&up);
         postpone(&mut fakes, &down);
         // Fails before it would execute the `down`.
         fakes.settings("[tunnel]\nallow = \"everything\"\n");
         fakes.call_in_vain(&up).assert_refused(2, &["settings.toml"]);
         assert_eq!(fakes.recorded().len(), 1);
-        fakes.must(&up.clone().saying("prepare-client"));
+        fakes.expect_success(&up.clone().with_verb("prepare-client"));
         assert!(fakes.recorded().is_empty());
-        assert_eq!(shown(&mut fakes).len(), 1);
-        fakes.must(&down);
+        assert_eq!(without_rules_in_json(&mut fakes).len(), 1);
+        fakes.expect_success(&down);
         fakes.assert_forgotten();
     }
 }
@@ -239,12 +247,12 @@ fn a_late_down_does_not_end_what_failed_after_it() {
 fn a_late_down_ends_what_failed_before_it_at_once() {
     let mut fakes = Fakes::new();
     let (up, other) = (strongswan_up(), strongswan_up().of_tunnel(9));
-    fakes.must(&other);
+    fakes.expect_success(&other);
     refusing(&mut fakes, &up);
-    assert_eq!(shown(&mut fakes).len(), 1);
+    assert_eq!(without_rules_in_json(&mut fakes).len(), 1);
     locked_out(&mut fakes, &up.opposite());
-    assert_eq!(shown(&mut fakes), Vec::<Value>::new());
-    fakes.must(&other.opposite());
+    assert_eq!(without_rules_in_json(&mut fakes), Vec::<Value>::new());
+    fakes.expect_success(&other.opposite());
     fakes.assert_forgotten();
 }
 
@@ -256,13 +264,16 @@ fn every_reason_is_told_on_one_printable_line() {
     fakes.settings("[tunnel]\nallow = \"everything\"\n");
     fakes.call_in_vain(&hostile).assert_refused(2, &["settings.toml"]);
     fakes.settings("[tunnel]\nnat = \"leave\"\n");
-    fakes.must(&libreswan_up().of_tunnel(3));
+    fakes.expect_success(&libreswan_up().of_tunnel(3));
     let file = File::open(fakes.namespace().join("lock")).expect("the lock");
     let held = Flock::lock(file, FlockArg::LockExclusive).expect("holding it");
     let ending = fakes.hook().option("--wait", "1").call(&strongswan_up().of_tunnel(4));
     assert!(ending.err_text().contains("held the lock"), "{}", ending.err_text());
     drop(held);
-    let reasons: Vec<_> = shown(&mut fakes).iter().map(|one| one["reason"].to_string()).collect();
+    let reasons: Vec<_> = without_rules_in_json(&mut fakes)
+        .iter()
+        .map(|one| one["reason"].to_string())
+        .collect();
     assert_eq!(reasons.len(), 2, "{reasons:?}");
     assert!(reasons.iter().any(|reason| reason.contains("allow")), "{reasons:?}");
     assert!(
@@ -271,8 +282,8 @@ fn every_reason_is_told_on_one_printable_line() {
     );
     let text = fakes.operate(&["status", "-v"]).out_text();
     assert!(text.lines().all(|line| is_printable(line.as_bytes())), "{text}");
-    fakes.must(&hostile.opposite());
-    assert_eq!(shown(&mut fakes).len(), 1);
+    fakes.expect_success(&hostile.opposite());
+    assert_eq!(without_rules_in_json(&mut fakes).len(), 1);
 }
 
 /// What is only shown is not noted.

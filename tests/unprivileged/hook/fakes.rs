@@ -78,7 +78,7 @@ impl Fakes {
         folders.next().expect("a namespace in the record")
     }
 
-    /// What the administrator has set: unless a test says otherwise, that failures are told to the daemon, and that the nat table is left
+    /// What the administrator has set: unless a test says otherwise, that failures are reported to the daemon, and that the nat table is left
     /// alone.
     pub(crate) fn settings(&self, text: &str) {
         fs::write(self.path("settings.toml"), text).expect("writing the settings");
@@ -139,7 +139,7 @@ impl Fakes {
     }
 
     /// Makes a call that must go well.
-    pub(crate) fn must(&mut self, call: &Call) {
+    pub(crate) fn expect_success(&mut self, call: &Call) {
         self.call(call).assert_done();
     }
 
@@ -175,13 +175,13 @@ impl Fakes {
             .collect()
     }
 
-    /// Our chains that stand in a family's table.
+    /// Our chains in a family's table.
     pub(crate) fn chains(&self, family: usize) -> Vec<&str> {
         let chains = self.tables[family].chains().into_iter();
         chains.filter(|chain| chain.starts_with("PLUTO")).collect()
     }
 
-    /// The tunnels on record.
+    /// The recorded tunnels.
     pub(crate) fn recorded(&self) -> BTreeSet<String> {
         let folder = self.namespace().join("plain-ipv4/tunnels");
         let entries = fs::read_dir(folder).into_iter().flatten();
@@ -196,7 +196,7 @@ impl Fakes {
             .collect()
     }
 
-    /// The file of the only tunnel on record.
+    /// The file of the only recorded tunnel.
     pub(crate) fn record(&self) -> PathBuf {
         let name = self.recorded().pop_first().expect("a tunnel on record");
         self.namespace().join("plain-ipv4/tunnels").join(name)

@@ -30,7 +30,7 @@ const MEANINGFUL: [&[u8]; 18] = [
 ];
 
 /// Those, and some that are long.
-fn texts() -> Vec<OsString> {
+fn hostile_texts() -> Vec<OsString> {
     let short = MEANINGFUL.into_iter().map(<[u8]>::to_vec);
     let long = [b'x', 0xff].map(|byte| vec![byte; 64 << 10]);
     short.chain(long).map(OsString::from_vec).collect()
@@ -47,7 +47,7 @@ fn texts_touching(fakes: &Fakes) -> Vec<OsString> {
         Ok(text) => text.replace("@X@", &path).into(),
         Err(text) => text,
     };
-    texts().into_iter().map(touching).collect()
+    hostile_texts().into_iter().map(touching).collect()
 }
 
 /// What a call of this tunnel gives to its restore, if it is not refused.
@@ -62,7 +62,7 @@ fn restore_text(fakes: &mut Fakes, call: &Call) -> Option<String> {
     }
     ending.assert_done();
     let mut inputs = fakes.inputs();
-    fakes.must(&call.clone().saying("down-client"));
+    fakes.expect_success(&call.clone().with_verb("down-client"));
     fakes.assert_forgotten();
     inputs.pop().map(|(_, text)| text)
 }
@@ -115,7 +115,7 @@ fn any_name_of_a_connection_ends_in_safe_letters() {
                 assert!(name.len() > 1024, "refused for its name: {name:?}");
                 continue;
             };
-            assert_eq!(shape(&text), shape(&plain), "{name:?}");
+            assert_eq!(rule_shape(&text), rule_shape(&plain), "{name:?}");
             let safe = |c: char| c.is_ascii_alphanumeric() || "._@:/#=+,()%- *\"\n[]".contains(c);
             // The only exclamation mark is our own.
             let text = text.replace("-m mark ! --mark ", "-m mark --mark ");
@@ -125,7 +125,7 @@ fn any_name_of_a_connection_ends_in_safe_letters() {
 }
 
 /// The text without comments and with the last part of every word that names a chain left out.
-fn shape(text: &str) -> Vec<String> {
+fn rule_shape(text: &str) -> Vec<String> {
     let line = |line: &str| {
         let bare: String = line.split('"').step_by(2).collect();
         let words = bare.split(' ').map(
@@ -167,11 +167,11 @@ fn names_that_differ_in_their_strange_bytes_only_are_different_tunnels() {
     let calls =
         names.map(|name| libreswan_up().with("PLUTO_CONNECTION", OsStr::new(&OsString::from_vec(name.to_vec()))));
     for call in &calls {
-        fakes.must(call);
+        fakes.expect_success(call);
     }
     assert_eq!(fakes.recorded().len(), names.len());
     for call in calls {
-        fakes.must(&call.opposite());
+        fakes.expect_success(&call.opposite());
     }
     fakes.assert_forgotten();
 }

@@ -39,16 +39,16 @@ fn refused_meanwhile(fakes: &Fakes, calls: &[Call]) {
 fn a_down_that_did_not_get_the_lock_is_executed_once() {
     let mut fakes = Fakes::new();
     let up = strongswan_up();
-    fakes.must(&up);
-    fakes.must(&up);
+    fakes.expect_success(&up);
+    fakes.expect_success(&up);
     let held = lock(&fakes);
     refused_meanwhile(&fakes, &[up.clone().opposite()]);
     drop(held);
     for _ in 0..3 {
-        fakes.must(&up.clone().saying("prepare-client"));
+        fakes.expect_success(&up.clone().with_verb("prepare-client"));
         assert_eq!(fakes.recorded().len(), 1);
     }
-    fakes.must(&up.opposite());
+    fakes.expect_success(&up.opposite());
     fakes.assert_forgotten();
 }
 
@@ -56,7 +56,7 @@ fn a_down_that_did_not_get_the_lock_is_executed_once() {
 fn whoever_holds_the_lock_executes_downs_that_come_meanwhile() {
     let mut fakes = Fakes::new();
     let up = strongswan_up();
-    fakes.must(&up);
+    fakes.expect_success(&up);
     fakes.settings("[tunnel]\nnat = \"leave\"\nallow = \"replies\"\n");
     fakes.restore_does("case $(cat $dir/input.$number) in *ctdir*) sleep 18 ;; esac");
     let start = fakes
@@ -79,7 +79,7 @@ fn whoever_holds_the_lock_executes_downs_that_come_meanwhile() {
 fn a_down_whose_change_is_refused_is_executed_by_the_next_call() {
     let mut fakes = Fakes::new();
     let up = libreswan_up();
-    fakes.must(&up);
+    fakes.expect_success(&up);
     fakes.restore_does("echo xtables lock >&2; exit 4");
     fakes
         .call_in_vain(&up.clone().opposite())
@@ -88,7 +88,7 @@ fn a_down_whose_change_is_refused_is_executed_by_the_next_call() {
         .call_in_vain(&up.clone().of_tunnel(9))
         .assert_refused(1, &["xtables lock"]);
     fakes.restore_does("exit 0");
-    fakes.must(&up.saying("route-client"));
+    fakes.expect_success(&up.with_verb("route-client"));
     assert_eq!(fakes.chains(0), Vec::<&str>::new());
     fakes.assert_forgotten();
 }
@@ -98,17 +98,17 @@ fn a_down_whose_change_is_refused_is_executed_by_the_next_call() {
 fn a_down_that_is_in_the_journal_is_not_noted_besides() {
     let mut fakes = Fakes::new();
     let up = strongswan_up();
-    fakes.must(&up);
-    fakes.must(&up);
-    fakes.must(&up.clone().of_tunnel(9).with("PLUTO_REQID", "9"));
+    fakes.expect_success(&up);
+    fakes.expect_success(&up);
+    fakes.expect_success(&up.clone().of_tunnel(9).with("PLUTO_REQID", "9"));
     fakes.restore_does("kill -9 $$");
     let last = up.clone().of_tunnel(9).with("PLUTO_REQID", "9").opposite();
     let ending = fakes.call_in_vain(&last);
     ending.assert_refused(1, &["signal 9"]);
     assert!(!ending.err_text().contains("postponed"), "{}", ending.err_text());
     fakes.restore_does("exit 0");
-    fakes.must(&up.clone().opposite());
-    fakes.must(&up.opposite());
+    fakes.expect_success(&up.clone().opposite());
+    fakes.expect_success(&up.opposite());
     fakes.assert_forgotten();
 }
 
@@ -120,17 +120,17 @@ fn a_down_that_cannot_be_executed_keeps_only_its_own_connection_back() {
         .of_tunnel(6)
         .with("PLUTO_MY_CLIENT", "fd00:1::/64")
         .with("PLUTO_PEER_CLIENT", "fd00:2::/64");
-    fakes.must(&v6);
+    fakes.expect_success(&v6);
     let program = fakes.programs().join("ip6tables-restore");
     std::fs::rename(&program, program.with_extension("gone")).expect("moving it away");
     fakes
         .call(&v6.clone().opposite())
         .assert_refused(1, &["postponed", "ip6tables"]);
     fakes.call(&v6).assert_refused(1, &["ip6tables"]);
-    fakes.must(&libreswan_up());
-    fakes.must(&libreswan_up().opposite());
+    fakes.expect_success(&libreswan_up());
+    fakes.expect_success(&libreswan_up().opposite());
     std::fs::rename(program.with_extension("gone"), &program).expect("moving it back");
-    fakes.must(&libreswan_up().saying("prepare-client"));
+    fakes.expect_success(&libreswan_up().with_verb("prepare-client"));
     assert_eq!(fakes.chains(1), Vec::<&str>::new());
     fakes.assert_forgotten();
 }

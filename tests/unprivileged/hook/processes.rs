@@ -11,7 +11,7 @@ use crate::support::captures::{libreswan_up, strongswan_up};
 /// A gateway with one tunnel, of libreswan.
 fn with_a_tunnel() -> Fakes {
     let mut fakes = Fakes::new();
-    fakes.must(&libreswan_up().of_tunnel(9));
+    fakes.expect_success(&libreswan_up().of_tunnel(9));
     fakes
 }
 
@@ -39,7 +39,7 @@ fn a_restore_that_fails_leaves_everything_as_it_was() {
         fails(&mut fakes, &strongswan_up(), &named);
         fakes.assert_owes(&libreswan_up().of_tunnel(9).opposite(), &named);
         fakes.restore_does("exit 0");
-        fakes.must(&libreswan_up().of_tunnel(9).opposite());
+        fakes.expect_success(&libreswan_up().of_tunnel(9).opposite());
         assert_eq!(fakes.chains(0), Vec::<&str>::new());
         fakes.assert_forgotten();
     }
@@ -113,7 +113,7 @@ fn a_replacement_that_fails_leaves_the_tunnel_that_stood() {
         &["status 1"],
     );
     fakes.restore_does("exit 0");
-    fakes.must(&libreswan_up().of_tunnel(9));
+    fakes.expect_success(&libreswan_up().of_tunnel(9));
     fakes.assert_nothing_started();
 }
 
@@ -130,7 +130,7 @@ fn garbage_from_a_restore_becomes_one_line() {
         fakes.restore_does(&format!("{noise} >&2; {noise}; exit 1"));
         fails(&mut fakes, &libreswan_up(), &["status 1"]);
         fakes.restore_does(&format!("{noise}; {noise} >&2; exit 0"));
-        fakes.must(&libreswan_up());
+        fakes.expect_success(&libreswan_up());
     }
 }
 
@@ -143,7 +143,7 @@ fn garbage_from_a_save_is_passed_over() {
     fakes.restore_does("exit 0");
     // The next call compares, by what the listing says, and sets right what somebody has reloaded.
     fakes.tables = Default::default();
-    fakes.call(&libreswan_up().saying("prepare-client")).assert_done();
+    fakes.call(&libreswan_up().with_verb("prepare-client")).assert_done();
     assert_eq!(fakes.inputs().len(), 1);
     assert_eq!(fakes.recorded().len(), 1);
 }
@@ -159,12 +159,12 @@ fn a_save_that_fails_keeps_the_work_for_the_next_call() {
         .assert_refused(1, &["iptables-save", "status 3", "no memory"]);
     assert!(fakes.namespace().join("pending").exists());
     // A route is no reason to refuse, but the line is worth saying.
-    let route = fakes.call_in_vain(&libreswan_up().saying("route-client"));
+    let route = fakes.call_in_vain(&libreswan_up().with_verb("route-client"));
     route.assert_refused(0, &["iptables-save", "status 3"]);
     assert_eq!(fakes.recorded().len(), 1);
     fakes.save_does("exit 0");
     fakes.restore_does("exit 0");
-    fakes.must(&libreswan_up().of_tunnel(9).opposite());
+    fakes.expect_success(&libreswan_up().of_tunnel(9).opposite());
     fakes.assert_forgotten();
 }
 
@@ -173,7 +173,7 @@ fn a_restore_that_was_killed_is_completed_for_strongswan_and_undone_for_libreswa
     // Whether the kernel had committed or not: the next call makes no difference.
     for committed in [false, true] {
         for (up, stays) in [(strongswan_up(), true), (libreswan_up(), false)] {
-            for next in [up.clone().saying("prepare-client"), libreswan_up().of_tunnel(5)] {
+            for next in [up.clone().with_verb("prepare-client"), libreswan_up().of_tunnel(5)] {
                 let mut fakes = with_a_tunnel();
                 fakes.restore_does("kill -9 $$");
                 fakes
@@ -184,10 +184,10 @@ fn a_restore_that_was_killed_is_completed_for_strongswan_and_undone_for_libreswa
                     fakes.take();
                 }
                 fakes.restore_does("exit 0");
-                fakes.must(&next);
-                let stands = |name| fakes.chains(0).iter().any(|chain| chain.contains(name));
+                fakes.expect_success(&next);
+                let is_installed = |name| fakes.chains(0).iter().any(|chain| chain.contains(name));
                 assert_eq!(
-                    (stands("PLUTO-net-net-"), stands("PLUTO-tunnel-9-")),
+                    (is_installed("PLUTO-net-net-"), is_installed("PLUTO-tunnel-9-")),
                     (stays, true),
                     "{up}"
                 );
@@ -205,7 +205,7 @@ fn a_restore_that_was_killed_is_completed_for_strongswan_and_undone_for_libreswa
 fn a_down_whose_restore_was_killed_is_completed() {
     for committed in [false, true] {
         let mut fakes = with_a_tunnel();
-        fakes.must(&libreswan_up());
+        fakes.expect_success(&libreswan_up());
         fakes.restore_does("kill -9 $$");
         fakes
             .call_in_vain(&libreswan_up().opposite())
@@ -214,7 +214,7 @@ fn a_down_whose_restore_was_killed_is_completed() {
             fakes.take();
         }
         fakes.restore_does("exit 0");
-        fakes.must(&libreswan_up().saying("unroute-client"));
+        fakes.expect_success(&libreswan_up().with_verb("unroute-client"));
         assert!(!fakes.chains(0).iter().any(|chain| chain.contains("net-net")));
         finish(&mut fakes, [libreswan_up(), libreswan_up().of_tunnel(9)]);
     }
@@ -224,7 +224,7 @@ fn a_down_whose_restore_was_killed_is_completed() {
 #[track_caller]
 fn finish<const N: usize>(fakes: &mut Fakes, ups: [Call; N]) {
     for up in ups {
-        fakes.must(&up.opposite());
+        fakes.expect_success(&up.opposite());
     }
     assert_eq!(fakes.chains(0), Vec::<&str>::new());
     fakes.assert_forgotten();
@@ -242,13 +242,13 @@ fn a_restore_that_hangs_is_killed_with_its_children_and_undone() {
         assert!(stat.is_empty() || stat.contains(") Z "), "still runs: {stat}");
     }
     fakes.restore_does("exit 0");
-    fakes.must(&libreswan_up().saying("prepare-client"));
+    fakes.expect_success(&libreswan_up().with_verb("prepare-client"));
     assert!(!fakes.chains(0).iter().any(|chain| chain.contains("net-net")));
     finish(&mut fakes, [libreswan_up().of_tunnel(9)]);
 }
 
 /// Takes the programs away in one of many ways.
-fn spoil(restore: &Path, how: &str) {
+fn break_programs(restore: &Path, how: &str) {
     fs::remove_file(restore).expect("taking the program away");
     match how {
         "a folder" => fs::create_dir(restore).expect("a folder"),
@@ -271,28 +271,28 @@ fn programs_that_are_missing_or_cannot_be_run_are_named() {
         "no program",
     ] {
         let mut fakes = with_a_tunnel();
-        spoil(&fakes.programs().join("iptables-restore"), how);
+        break_programs(&fakes.programs().join("iptables-restore"), how);
         fails(&mut fakes, &libreswan_up(), &["iptables-restore"]);
         fails(&mut fakes, &strongswan_up(), &["iptables-restore"]);
         fakes.assert_owes(&libreswan_up().of_tunnel(9).opposite(), &["iptables-restore"]);
         let mut fresh = Fakes::new();
-        spoil(&fresh.programs().join("iptables-restore"), how);
+        break_programs(&fresh.programs().join("iptables-restore"), how);
         fails(&mut fresh, &libreswan_up(), &["iptables-restore"]);
         fresh.assert_forgotten();
-        fresh.must(&libreswan_up().opposite());
+        fresh.expect_success(&libreswan_up().opposite());
     }
 }
 
 #[test]
 fn a_family_whose_program_is_missing_does_not_stop_the_other() {
     let mut fakes = Fakes::new();
-    spoil(&fakes.programs().join("ip6tables-restore"), "missing");
-    fakes.must(&libreswan_up());
+    break_programs(&fakes.programs().join("ip6tables-restore"), "missing");
+    fakes.expect_success(&libreswan_up());
     let v6 = libreswan_up()
         .with("PLUTO_MY_CLIENT", "fd00:1::/64")
         .with("PLUTO_PEER_CLIENT", "fd00:2::/64");
     fails(&mut fakes, &v6, &["ip6tables-restore"]);
-    fakes.must(&libreswan_up().opposite());
+    fakes.expect_success(&libreswan_up().opposite());
     fakes.assert_forgotten();
 }
 
@@ -331,8 +331,8 @@ fn an_up_that_cannot_be_carried_out_is_refused_where_the_policy_restricts() {
                 break_it(&fakes);
                 let ending = fakes.call_in_vain(&up);
                 ending.assert_refused(code, &["up-client net-net failed: "]);
-                let stands = ending.err_text().contains("the tunnel is up without its rules");
-                assert_eq!(stands, code == 0, "{what}, {settings}: {}", ending.err_text());
+                let is_up = ending.err_text().contains("the tunnel is up without its rules");
+                assert_eq!(is_up, code == 0, "{what}, {settings}: {}", ending.err_text());
             }
         }
     }
@@ -343,7 +343,7 @@ fn a_down_that_cannot_be_carried_out_fails_whatever_the_policy_is() {
     for (settings, _) in POLICIES {
         let mut fakes = Fakes::new();
         fakes.settings(settings);
-        fakes.must(&libreswan_up());
+        fakes.expect_success(&libreswan_up());
         fakes.restore_does("exit 2");
         fakes
             .call_in_vain(&libreswan_up().opposite())

@@ -15,7 +15,7 @@ use crate::support::captures::{libreswan_up, strongswan_up};
 /// A gateway with one tunnel.
 fn with_a_tunnel(up: &Call) -> Fakes {
     let mut fakes = Fakes::new();
-    fakes.must(up);
+    fakes.expect_success(up);
     fakes
 }
 
@@ -106,7 +106,7 @@ fn a_pending_change_that_cannot_be_believed_stops_all_but_routes() {
         assert_stops(&mut fakes, &libreswan_up().of_tunnel(7), &["pending", named]);
         fakes.assert_owes(&libreswan_up().opposite(), &["pending", named]);
         fakes
-            .call(&libreswan_up().saying("route-client"))
+            .call(&libreswan_up().with_verb("route-client"))
             .assert_refused(0, &["pending", named]);
         fakes.assert_nothing_started();
     }
@@ -134,7 +134,7 @@ fn folders_that_others_can_change_stop_the_call() {
         fs::remove_file(&folder).expect("removing the link");
         fs::rename(&aside, &folder).expect("moving the folder back");
     }
-    fakes.must(&libreswan_up().opposite());
+    fakes.expect_success(&libreswan_up().opposite());
     fakes.assert_forgotten();
 }
 
@@ -184,7 +184,7 @@ fn a_lock_that_is_never_released_stops_the_call_in_the_end() {
         .assert_refused(1, &["lock", "another call"]);
     assert_eq!((fakes.everything(), fakes.started().len()), (before, 1));
     drop(held);
-    fakes.hook().must(&call);
+    fakes.hook().expect_success(&call);
 }
 
 #[test]
@@ -195,9 +195,9 @@ fn files_that_are_none_of_ours_are_left_alone_while_a_tunnel_stands() {
     for name in ["x", "1-2", "99999999999-1-1", "..x", "1-2-3-4"] {
         fs::write(strange.join(name), "").expect("a file");
     }
-    fakes.must(&libreswan_up().of_tunnel(9));
-    fakes.must(&libreswan_up().of_tunnel(9).opposite());
-    fakes.must(&libreswan_up().opposite());
+    fakes.expect_success(&libreswan_up().of_tunnel(9));
+    fakes.expect_success(&libreswan_up().of_tunnel(9).opposite());
+    fakes.expect_success(&libreswan_up().opposite());
     assert_eq!(fakes.chains(0), Vec::<&str>::new());
 }
 
@@ -209,7 +209,7 @@ fn another_namespaces_record_is_not_touched() {
     fs::create_dir(fakes.state().join("1")).expect("a folder");
     fs::write(fakes.state().join("1/pending"), "nonsense").expect("a file");
     let before = fakes.everything();
-    fakes.must(&libreswan_up());
-    fakes.must(&libreswan_up().opposite());
+    fakes.expect_success(&libreswan_up());
+    fakes.expect_success(&libreswan_up().opposite());
     assert_eq!(fakes.everything(), before);
 }

@@ -8,7 +8,7 @@ use crate::support::binary::Ending;
 
 const GOOD: &str = "[gateway]\nike = \"any\"\nonly-ipsec = [\"eth7\"]\n";
 
-/// A typo, and another device that is to carry nothing but IPsec.
+/// A typo, and another interface that is to carry nothing but IPsec.
 const BROKEN: &str = "[gateway]\nike = \"anny\"\nonly-ipsec = [\"eth8\"]\n";
 
 fn machine() -> Fakes {
@@ -28,9 +28,9 @@ fn boot(fakes: &mut Fakes) {
     let _ = fs::remove_dir_all(fakes.state());
 }
 
-fn drops_on(fakes: &Fakes, device: &str) -> bool {
+fn drops_on(fakes: &Fakes, interface: &str) -> bool {
     let saved = fakes.tables[0].table(crate::support::emulator::Kind::Filter).save();
-    saved.lines().any(|line| line.contains(&format!("-o {device} ")))
+    saved.lines().any(|line| line.contains(&format!("-o {interface} ")))
 }
 
 #[test]

@@ -24,7 +24,7 @@ fn problems(ending: &Ending) -> Vec<(String, String)> {
 #[test]
 fn a_call_that_takes_long_is_not_one_that_died() {
     let mut fakes = Fakes::new();
-    fakes.must(&strongswan_up());
+    fakes.expect_success(&strongswan_up());
     let running = fakes.path("running");
     let shown = running.display();
     fakes.restore_does(&format!(
@@ -50,7 +50,7 @@ fn a_call_that_takes_long_is_not_one_that_died() {
 
     // One that was killed at the same place.
     let mut fakes = Fakes::new();
-    fakes.must(&strongswan_up());
+    fakes.expect_success(&strongswan_up());
     fakes.restore_does("kill -9 $PPID; exit 1");
     assert_eq!(fakes.call_in_vain(&strongswan_up().of_tunnel(9)).signal, Some(9));
     let ending = fakes.operate(&["status", "--json"]);
@@ -60,8 +60,8 @@ fn a_call_that_takes_long_is_not_one_that_died() {
 #[test]
 fn every_name_that_no_tunnel_has_is_said_and_is_a_problem() {
     let mut fakes = Fakes::new();
-    fakes.must(&strongswan_up());
-    fakes.must(&strongswan_up().of_tunnel(9));
+    fakes.expect_success(&strongswan_up());
+    fakes.expect_success(&strongswan_up().of_tunnel(9));
     let ending = fakes.operate(&["status", "net-net", "tunnel-9"]);
     let text = ending.out_text();
     assert!(ending.code == Some(0) && text.starts_with("OK: 2 tunnels up"), "{text}");
@@ -99,8 +99,8 @@ fn every_name_that_no_tunnel_has_is_said_and_is_a_problem() {
 #[test]
 fn a_verdict_names_kinds_of_problems_and_does_not_count_lines() {
     let mut fakes = Fakes::new();
-    fakes.must(&strongswan_up());
-    fakes.must(&strongswan_up().of_tunnel(9));
+    fakes.expect_success(&strongswan_up());
+    fakes.expect_success(&strongswan_up().of_tunnel(9));
     let lost = "*filter\n-D FORWARD -j PLUTO-FORWARD\n-F PLUTO-FI\n-F PLUTO-FO\nCOMMIT\n";
     fakes.tables[0].restore(lost).expect("a flush");
     let ending = fakes.operate(&["status"]);

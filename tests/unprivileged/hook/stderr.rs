@@ -1,4 +1,4 @@
-//! A standard error that nobody reads: the IKE daemon stands still, and with it every tunnel, as long as a call lasts.
+//! A standard error that nobody reads: the IKE daemon waits, and with it every tunnel, as long as a call lasts.
 
 use std::io::{PipeReader, PipeWriter, Write as _, pipe};
 use std::process::Stdio;
@@ -46,7 +46,7 @@ fn exit_code(hook: &Hook, call: &Call, stderr: &PipeWriter) -> Option<i32> {
 }
 
 /// Whether writers to this pipe wait: a flag that every process shares that has it open.
-fn waits(writer: &PipeWriter) -> bool {
+fn is_blocking(writer: &PipeWriter) -> bool {
     let flags = fcntl(writer, FcntlArg::F_GETFL).expect("the flags of a pipe");
     !OFlag::from_bits_retain(flags).contains(OFlag::O_NONBLOCK)
 }
@@ -54,20 +54,20 @@ fn waits(writer: &PipeWriter) -> bool {
 #[test]
 fn a_call_whose_errors_nobody_reads_ends_and_releases_the_lock() {
     let mut fakes = Fakes::new();
-    fakes.must(&libreswan_up().of_tunnel(9));
+    fakes.expect_success(&libreswan_up().of_tunnel(9));
     // The program is killed, so that the record needs repair. The route is then called in vain: it complains under the lock.
     fakes.restore_does("kill -9 $$");
     fakes.save_does("exit 3");
     fakes.call_in_vain(&libreswan_up()).assert_refused(1, &["signal 9"]);
     for (verb, code) in [("route-client", 0), ("up-client", 1), ("down-client", 1)] {
         let (_unread, stderr) = full_pipe();
-        let call = libreswan_up().saying(verb);
+        let call = libreswan_up().with_verb(verb);
         assert_eq!(exit_code(&fakes.hook(), &call, &stderr), Some(code), "{verb}");
-        assert!(waits(&stderr), "{verb}: the daemon's end of the pipe is changed");
+        assert!(is_blocking(&stderr), "{verb}: the daemon's end of the pipe is changed");
     }
     fakes.restore_does("exit 0");
     fakes.save_does("exit 0");
-    fakes.must(&libreswan_up().of_tunnel(9).opposite());
+    fakes.expect_success(&libreswan_up().of_tunnel(9).opposite());
     fakes.assert_forgotten();
 }
 

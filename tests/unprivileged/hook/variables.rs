@@ -78,9 +78,9 @@ fn assert_refused(fakes: &mut Fakes, call: &Call, named: &str) {
 fn the_sample_of_every_dialect_opens_and_closes_a_tunnel() {
     for sample in samples() {
         let mut fakes = Fakes::new();
-        fakes.must(&sample.up);
+        fakes.expect_success(&sample.up);
         assert_eq!(fakes.inputs().len(), 1, "{}", sample.name);
-        fakes.must(&sample.up.clone().saying("down-client"));
+        fakes.expect_success(&sample.up.clone().with_verb("down-client"));
         assert_eq!(fakes.chains(0), Vec::<&str>::new(), "{}", sample.name);
         fakes.assert_forgotten();
     }
@@ -115,7 +115,7 @@ fn each_variable_that_is_malformed_is_named() {
 fn a_down_is_refused_for_the_variables_that_say_which_tunnel_is_meant() {
     let mut fakes = Fakes::new();
     for sample in samples() {
-        let down = sample.up.clone().saying("down-client");
+        let down = sample.up.clone().with_verb("down-client");
         for name in ["PLUTO_CONNECTION", "PLUTO_MY_CLIENT", "PLUTO_PEER_CLIENT"] {
             assert_refused(&mut fakes, &down.clone().without(name), name);
             assert_refused(&mut fakes, &down.clone().with(name, ""), name);
@@ -126,12 +126,12 @@ fn a_down_is_refused_for_the_variables_that_say_which_tunnel_is_meant() {
 #[test]
 fn a_down_whose_reqid_or_peer_is_gone_is_good() {
     let mut fakes = Fakes::new();
-    fakes.must(&strongswan_up());
+    fakes.expect_success(&strongswan_up());
     let down = strongswan_up()
         .opposite()
         .with("PLUTO_REQID", "0")
         .with("PLUTO_INTERFACE", "unknown");
-    fakes.must(&down.with("PLUTO_PEER", "%any").with("PLUTO_ME", "%any"));
+    fakes.expect_success(&down.with("PLUTO_PEER", "%any").with("PLUTO_ME", "%any"));
     fakes.assert_forgotten();
 }
 
@@ -196,9 +196,9 @@ fn a_translation_between_nothing_and_something_is_refused() {
     assert_refused(&mut fakes, &cat.clone().without("PLUTO_ME"), "PLUTO_ME");
     assert_refused(&mut fakes, &cat.clone().with("PLUTO_ME", "%any"), "PLUTO_ME");
     assert_refused(&mut fakes, &cat.clone().with("PLUTO_ME", "fd00::1"), "PLUTO_ME");
-    fakes.must(&cat);
+    fakes.expect_success(&cat);
     // By now they may be gone.
-    fakes.must(&cat.opposite().without("PLUTO_ME").without("CAT"));
+    fakes.expect_success(&cat.opposite().without("PLUTO_ME").without("CAT"));
     fakes.assert_forgotten();
 }
 
@@ -233,7 +233,7 @@ fn an_unknown_verb_is_named() {
         "--help",
     ];
     for verb in unknown {
-        assert_refused(&mut fakes, &libreswan_up().saying(verb), "PLUTO_VERB");
+        assert_refused(&mut fakes, &libreswan_up().with_verb(verb), "PLUTO_VERB");
     }
 }
 
@@ -255,12 +255,12 @@ fn verbs_without_work_succeed_quietly_and_start_nothing() {
         .iter()
         .flat_map(|operation| suffixes.map(|suffix| format!("{operation}{suffix}")));
     for verb in scoped.chain(["disconnectNM".to_owned(), "prepare-route".to_owned()]) {
-        fakes.must(&libreswan_up().saying(&verb));
+        fakes.expect_success(&libreswan_up().with_verb(&verb));
     }
     for verb in ["disconnectNM", "spdadd-client", "spddel-host-v6"] {
         // Not even the variables are looked at.
-        fakes.must(&Call::default().saying(verb));
-        fakes.must(&libreswan_up().saying(verb).with("PLUTO_MY_CLIENT", "nonsense"));
+        fakes.expect_success(&Call::default().with_verb(verb));
+        fakes.expect_success(&libreswan_up().with_verb(verb).with("PLUTO_MY_CLIENT", "nonsense"));
     }
     assert_eq!(fakes.started(), Vec::<String>::new());
     fakes.assert_forgotten();

@@ -42,7 +42,7 @@ pub(crate) fn options() -> BTreeSet<String> {
     longs.filter(|long| long != "as-daemon").collect()
 }
 
-/// What a hook call is told it could have been given.
+/// What a hook call is listed as accepting.
 fn hook_options() -> BTreeSet<String> {
     let said = hook_arguments(&["--unheard-of".into()]).unwrap_err().to_string();
     let (_, expected) = said.split_once("expected ").unwrap();

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-/// Pieces that other programs call, with words of their own, and those that run in a machine of the tests.
+/// Scripts that other programs call, with words of their own, and those that run in a machine of the tests.
 const NOT_FOR_PEOPLE: [&str; 6] = [
     "contrib/daemons/hooks/",
     "contrib/daemons/machine/",
@@ -83,11 +83,11 @@ fn no_script_takes_a_shared_function_away() {
     assert!(shared.contains(&"need".to_owned()), "{shared:?}");
     for script in scripts_for_people() {
         if fs::read_to_string(&script).unwrap().contains("/common.bash\"") {
-            let anew: Vec<_> = functions(&script)
+            let again: Vec<_> = functions(&script)
                 .into_iter()
                 .filter(|name| shared.contains(name))
                 .collect();
-            assert!(anew.is_empty(), "{} defines anew: {anew:?}", script.display());
+            assert!(again.is_empty(), "{} defines anew: {again:?}", script.display());
         }
     }
 }

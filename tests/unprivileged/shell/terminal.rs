@@ -10,7 +10,7 @@ use crate::support::binary::PROGRAM;
 fn status(on_terminal: bool, variables: &[(&str, &str)]) -> String {
     let folder = tempfile::TempDir::new().unwrap();
     let empty = folder.path().display();
-    written(
+    shell_output(
         on_terminal,
         variables,
         &format!("{PROGRAM} --programs {empty} --state-dir {empty}/none status"),
@@ -18,15 +18,15 @@ fn status(on_terminal: bool, variables: &[(&str, &str)]) -> String {
 }
 
 /// The same of `status --watch`, until it has reported twice.
-fn watched(on_terminal: bool, variables: &[(&str, &str)]) -> String {
+fn watch_output(on_terminal: bool, variables: &[(&str, &str)]) -> String {
     let folder = tempfile::TempDir::new().unwrap();
     let empty = folder.path().display();
     let watch = format!("{PROGRAM} --programs {empty} --state-dir {empty}/none status --watch=1");
-    written(on_terminal, variables, &format!("timeout 1.5 {watch} || true"))
+    shell_output(on_terminal, variables, &format!("timeout 1.5 {watch} || true"))
 }
 
 /// What a line of shell writes.
-fn written(on_terminal: bool, variables: &[(&str, &str)], line: &str) -> String {
+fn shell_output(on_terminal: bool, variables: &[(&str, &str)], line: &str) -> String {
     let mut command = if on_terminal {
         // It gives the command a pseudo terminal, and copies what comes there.
         let mut script = Command::new("script");
@@ -52,13 +52,13 @@ fn checked(on_terminal: bool, variables: &[(&str, &str)]) -> String {
     let folder = tempfile::TempDir::new().unwrap();
     let empty = folder.path().display();
     let check = format!("{PROGRAM} --programs {empty} --state-dir {empty}/none --root {empty} check");
-    written(on_terminal, variables, &format!("{check} || true"))
+    shell_output(on_terminal, variables, &format!("{check} || true"))
 }
 
 #[test]
 fn what_is_wrong_is_red_in_a_check_on_a_terminal_that_has_colours() {
     if !nix::unistd::geteuid().is_root() {
-        // Anybody else is only told that it needs root.
+        // Anybody else is only informed that it needs root.
         assert!(checked(false, &[]).is_empty());
         return;
     }
@@ -106,7 +106,7 @@ fn watching_clears_the_screen_where_that_is_known_and_writes_no_escape_elsewhere
         (true, &[], false),
         (false, &[("TERM", "xterm")], false),
     ] {
-        let text = watched(on_terminal, variables);
+        let text = watch_output(on_terminal, variables);
         assert!(text.contains("OK: no tunnel up"), "{text}");
         assert_eq!(text.contains('\u{1b}'), clears, "{on_terminal} {variables:?}: {text:?}");
     }

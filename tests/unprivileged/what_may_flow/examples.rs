@@ -17,7 +17,7 @@ const SCENARIOS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/daemons/scen
 /// Has every key at its default, which is the business of another test.
 const DEFAULTS: &str = "pluto-updown.toml";
 
-fn text(name: &str) -> String {
+fn example_text(name: &str) -> String {
     fs::read_to_string(format!("{FOLDER}/{name}")).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
@@ -38,7 +38,12 @@ fn every_example_does_what_it_says() {
     let mut wrong = Vec::new();
     for block in of_table(TABLE) {
         for family in Family::ALL {
-            wrong.extend(differences(&block, family, &tunnels, Some(&text(block.sentence))));
+            wrong.extend(differences(
+                &block,
+                family,
+                &tunnels,
+                Some(&example_text(block.sentence)),
+            ));
         }
     }
     assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
@@ -60,7 +65,7 @@ fn every_end_of_a_pair_has_settings_that_can_be_written_and_is_brought_up_by_a_s
         let scenario = format!("{SCENARIOS}/example-{pair}");
         let scenario = fs::read_to_string(&scenario).unwrap_or_else(|error| panic!("{scenario}: {error}"));
         for end in folders(&format!("{FOLDER}/pairs/{pair}")) {
-            let settings = text(&format!("pairs/{pair}/{end}/pluto-updown.toml"));
+            let settings = example_text(&format!("pairs/{pair}/{end}/pluto-updown.toml"));
             Settings::parse(&settings).unwrap_or_else(|error| panic!("{pair}/{end}: {error}"));
             assert!(
                 scenario.contains(&format!("\nexample {pair}/{end} on ")),
@@ -72,7 +77,7 @@ fn every_end_of_a_pair_has_settings_that_can_be_written_and_is_brought_up_by_a_s
 
 #[test]
 fn what_an_example_has_in_comments_can_be_written() {
-    let text = text("block-new-from-tunnels.toml");
+    let text = example_text("block-new-from-tunnels.toml");
     let (_, commented) = text.split_once("more:\n#\n").expect("an entry in comments");
     let entry: String = commented
         .lines()

@@ -10,7 +10,7 @@ use pluto_updown::settings::{Allow, Gateway, GatewayAccess, JumpPlace, Nat, Poli
 use crate::support::binary::Call;
 use crate::support::emulator::{Emulator, Kind};
 use crate::support::gateway::in_family;
-use crate::support::packet::{Packet, Verdict, journey, trace};
+use crate::support::packet::{Packet, Verdict, trace, trace_packet};
 use crate::support::world::{World, libreswan, strongswan};
 
 /// A setting and what it can be, the first of which is the default. Each is a line of the file.
@@ -92,10 +92,10 @@ pub(crate) fn settings(file: &str, family: Family) -> Option<Settings> {
     }
 }
 
-/// A tunnel between two networks, one between hosts, one with a device, and two spokes.
+/// A tunnel between two networks, one between hosts, one with an interface, and two spokes.
 pub(crate) fn tunnels_of(family: Family) -> Vec<Tunnel> {
     let say = |text: &str| in_family(text, family);
-    let client = |name, reqid, near, far| strongswan(name, reqid, &say(near), &say(far));
+    let client = |name, reqid, local, remote| strongswan(name, reqid, &say(local), &say(remote));
     let calls = [
         client("office", 1, "10.1.0.0/24", "10.2.0.0/24"),
         client("open", 2, "10.1.0.0/24", "10.3.0.0/24").with("PLUTO_HOST_ACCESS", "1"),
@@ -140,7 +140,7 @@ pub(crate) fn gateway(settings: Settings, family: Family) -> World {
 }
 
 fn restore(world: &mut World, family: Family, text: &str) {
-    assert_eq!(world.book(family).restore(text), Ok(()));
+    assert_eq!(world.emulator(family).restore(text), Ok(()));
 }
 
 /// Brings a tunnel up. Says whether it is: what does not go with what is set for it may be refused, and nothing else.
@@ -154,7 +154,7 @@ pub(crate) fn comes_up(world: &mut World, tunnel: &Tunnel) -> bool {
 
 /// What should become of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fate {
+enum Expectation {
     Passes,
     Dropped,
     Left,
@@ -174,7 +174,7 @@ enum Sort {
 const SORTS: [Sort; 5] = [Sort::Ssh, Sort::Web, Sort::Ping, Sort::Answer, Sort::Discard];
 
 impl Sort {
-    fn of(self, packet: Packet) -> Packet {
+    fn of_sort(self, packet: Packet) -> Packet {
         match self {
             Self::Ssh => packet.tcp(40000, 22),
             Self::Web => packet.tcp(40000, 80),
@@ -186,8 +186,8 @@ impl Sort {
     }
 }
 
-/// What a policy lets out of its tunnel, told anew from the manual and not from the plan.
-fn out_of(policy: &Policy, sort: Sort) -> Fate {
+/// What a policy lets out of its tunnel, stated again from the manual and not from the plan.
+fn out_of(policy: &Policy, sort: Sort) -> Expectation {
     let listed = |service: &Service| match sort {
         Sort::Ssh => service.to_string() == "tcp/22",
         Sort::Ping => service.to_string() == "ping",
@@ -200,18 +200,22 @@ fn out_of(policy: &Policy, sort: Sort) -> Fate {
         Allow::Services(services) => sort == Sort::Answer || services.iter().any(listed),
     };
     match policy.chain.is_some() && sort == Sort::Discard || !passes {
-        true => Fate::Dropped,
-        false => Fate::Passes,
+        true => Expectation::Dropped,
+        false => Expectation::Passes,
     }
 }
 
-fn into(policy: &Policy, sort: Sort) -> Fate {
+fn into(policy: &Policy, sort: Sort) -> Expectation {
     let shut = policy.allow == Allow::None || policy.chain.is_some() && sort == Sort::Discard;
-    if shut { Fate::Dropped } else { Fate::Passes }
+    if shut {
+        Expectation::Dropped
+    } else {
+        Expectation::Passes
+    }
 }
 
 /// What it lets out to the gateway itself, which the daemon opens or not.
-fn to_gateway(policy: &Policy, opened: bool, sort: Sort) -> Fate {
+fn to_gateway(policy: &Policy, opened: bool, sort: Sort) -> Expectation {
     let open = match policy.host_access {
         GatewayAccess::Yes => true,
         GatewayAccess::No => false,
@@ -219,36 +223,36 @@ fn to_gateway(policy: &Policy, opened: bool, sort: Sort) -> Fate {
     };
     let discarded = policy.chain.is_some() && sort == Sort::Discard;
     match (open, policy.host_access, &policy.allow) {
-        _ if discarded => Fate::Dropped,
+        _ if discarded => Expectation::Dropped,
         (true, ..) => out_of(policy, sort),
-        (false, GatewayAccess::Auto, Allow::All) => Fate::Left,
+        (false, GatewayAccess::Auto, Allow::All) => Expectation::Left,
         (false, _, allow) => match sort == Sort::Answer && *allow != Allow::None {
-            true => Fate::Passes,
-            false => Fate::Dropped,
+            true => Expectation::Passes,
+            false => Expectation::Dropped,
         },
     }
 }
 
-fn from_gateway(policy: &Policy, opened: bool, sort: Sort) -> Fate {
+fn from_gateway(policy: &Policy, opened: bool, sort: Sort) -> Expectation {
     let open = match policy.host_access {
         GatewayAccess::Yes => true,
         GatewayAccess::No => false,
         GatewayAccess::Auto => opened,
     };
     match into(policy, sort) {
-        Fate::Passes if !open => Fate::Left,
-        fate @ (Fate::Passes | Fate::Dropped | Fate::Left) => fate,
+        Expectation::Passes if !open => Expectation::Left,
+        verdict_expected @ (Expectation::Passes | Expectation::Dropped | Expectation::Left) => verdict_expected,
     }
 }
 
 /// One tunnel and where its packets are from.
 struct Side {
     name: &'static str,
-    /// An address beyond it, one behind us in its near network, and the gateway's own there.
-    far: &'static str,
-    near: &'static str,
+    /// An address beyond it, one behind us in its local network, and the gateway's own there.
+    remote: &'static str,
+    local: &'static str,
     here: &'static str,
-    /// The number; none for the device.
+    /// The number; none for the interface.
     reqid: Option<u32>,
     /// Whether the daemon opens the gateway.
     opened: bool,
@@ -258,12 +262,12 @@ struct Side {
 
 #[rustfmt::skip]
 const SIDES: [Side; 6] = [
-    Side { name: "office", far: "10.2.0.7", near: "10.1.0.9", here: "10.1.0.1", reqid: Some(1), opened: false, forwards: true },
-    Side { name: "open", far: "10.3.0.7", near: "10.1.0.9", here: "10.1.0.1", reqid: Some(2), opened: true, forwards: true },
-    Side { name: "peer", far: "198.51.100.6", near: "192.0.2.1", here: "192.0.2.1", reqid: Some(6), opened: true, forwards: false },
-    Side { name: "vti", far: "10.7.0.7", near: "10.1.0.9", here: "10.1.0.1", reqid: None, opened: false, forwards: true },
-    Side { name: "west", far: "10.4.0.7", near: "10.1.0.9", here: "10.1.0.1", reqid: Some(4), opened: false, forwards: true },
-    Side { name: "east", far: "10.5.0.7", near: "10.1.0.9", here: "10.1.0.1", reqid: Some(5), opened: false, forwards: true },
+    Side { name: "office", remote: "10.2.0.7", local: "10.1.0.9", here: "10.1.0.1", reqid: Some(1), opened: false, forwards: true },
+    Side { name: "open", remote: "10.3.0.7", local: "10.1.0.9", here: "10.1.0.1", reqid: Some(2), opened: true, forwards: true },
+    Side { name: "peer", remote: "198.51.100.6", local: "192.0.2.1", here: "192.0.2.1", reqid: Some(6), opened: true, forwards: false },
+    Side { name: "vti", remote: "10.7.0.7", local: "10.1.0.9", here: "10.1.0.1", reqid: None, opened: false, forwards: true },
+    Side { name: "west", remote: "10.4.0.7", local: "10.1.0.9", here: "10.1.0.1", reqid: Some(4), opened: false, forwards: true },
+    Side { name: "east", remote: "10.5.0.7", local: "10.1.0.9", here: "10.1.0.1", reqid: Some(5), opened: false, forwards: true },
 ];
 
 impl Side {
@@ -314,27 +318,30 @@ impl Stand {
         Packet::between(&source, &destination)
     }
 
-    fn book(&mut self) -> &Emulator {
-        self.world.book(self.family)
+    fn emulator(&mut self) -> &Emulator {
+        self.world.emulator(self.family)
     }
 
     #[track_caller]
-    fn assert_fate(&mut self, packet: &Packet, expected: Fate) {
-        let trace = trace(self.book(), packet);
-        let ours = trace
+    fn assert_fate(&mut self, packet: &Packet, expected: Expectation) {
+        let trace = trace(self.emulator(), packet);
+        let is_own = trace
             .decided_by
             .as_ref()
             .is_some_and(|rule| rule.starts_with("-A PLUTO-") || rule.starts_with("-A vpn-in"));
-        let verdicts = [(Verdict::Accept, Fate::Passes), (Verdict::Drop, Fate::Dropped)];
+        let verdicts = [
+            (Verdict::Accept, Expectation::Passes),
+            (Verdict::Drop, Expectation::Dropped),
+        ];
         let known = verdicts
             .into_iter()
-            .find(|(verdict, _)| ours && *verdict == trace.verdict);
-        let fate = known.map_or(Fate::Left, |(_, fate)| fate);
+            .find(|(verdict, _)| is_own && *verdict == trace.verdict);
+        let verdict_expected = known.map_or(Expectation::Left, |(_, verdict_expected)| verdict_expected);
         let matched = trace.matched.join("\n");
-        if fate != expected {
-            let saved = self.book().save();
+        if verdict_expected != expected {
+            let saved = self.emulator().save();
             panic!(
-                "{fate:?}, not {expected:?}\n{}\n{packet:?}\n{matched}\n{saved}",
+                "{verdict_expected:?}, not {expected:?}\n{}\n{packet:?}\n{matched}\n{saved}",
                 self.file
             );
         }
@@ -346,14 +353,14 @@ impl Stand {
         for side in self.up.clone() {
             for sort in SORTS {
                 if side.forwards {
-                    let packet = sort.of(side.comes(self.between(side.far, side.near).out_by("lan0")));
+                    let packet = sort.of_sort(side.comes(self.between(side.remote, side.local).out_by("lan0")));
                     self.assert_fate(&packet, out_of(&policy, sort));
-                    let packet = sort.of(side.leaves(self.between(side.near, side.far).in_by("lan0")));
+                    let packet = sort.of_sort(side.leaves(self.between(side.local, side.remote).in_by("lan0")));
                     self.assert_fate(&packet, into(&policy, sort));
                 }
-                let packet = sort.of(side.comes(self.between(side.far, side.here).for_gateway()));
+                let packet = sort.of_sort(side.comes(self.between(side.remote, side.here).for_gateway()));
                 self.assert_fate(&packet, to_gateway(&policy, side.opened, sort));
-                let packet = sort.of(side.leaves(self.between(side.here, side.far).made_here()));
+                let packet = sort.of_sort(side.leaves(self.between(side.here, side.remote).made_here()));
                 self.assert_fate(&packet, from_gateway(&policy, side.opened, sort));
             }
         }
@@ -366,18 +373,18 @@ impl Stand {
         let spokes: Vec<_> = self.up.iter().filter(spokes).copied().collect();
         for (from, to) in spokes.iter().flat_map(|from| spokes.iter().map(move |to| (from, to))) {
             for sort in SORTS.into_iter().filter(|_| from.name != to.name) {
-                let packet = sort.of(to.leaves(from.comes(self.between(from.far, to.far))));
+                let packet = sort.of_sort(to.leaves(from.comes(self.between(from.remote, to.remote))));
                 let expected = match out_of(&policy, sort) {
-                    Fate::Passes => into(&policy, sort),
-                    fate @ (Fate::Dropped | Fate::Left) => fate,
+                    Expectation::Passes => into(&policy, sort),
+                    verdict_expected @ (Expectation::Dropped | Expectation::Left) => verdict_expected,
                 };
                 self.assert_fate(&packet, expected);
             }
         }
         for from in spokes {
             // A tunnel that is not up, or not ours, is nobody's consent.
-            let packet = Sort::Ssh.of(self.between(from.far, "10.9.0.7").out_by_ipsec("w0", 77));
-            let trace = trace(self.world.book(self.family), &from.comes(packet));
+            let packet = Sort::Ssh.of_sort(self.between(from.remote, "10.9.0.7").out_by_ipsec("w0", 77));
+            let trace = trace(self.world.emulator(self.family), &from.comes(packet));
             assert_ne!(
                 (trace.verdict, is_ours(&trace.decided_by)),
                 (Verdict::Accept, true),
@@ -387,22 +394,22 @@ impl Stand {
         }
     }
 
-    /// Nothing that comes or leaves in clear passes by a tunnel's rule; where networks are held apart it is dropped.
+    /// Nothing that comes or leaves unencrypted passes by a tunnel's rule; where networks are blocked it is dropped.
     fn clear_text_is_nobodys(&mut self) {
         let blocked = self.world.settings.tunnel.when_down == WhenDown::Block;
         for side in SIDES.iter() {
             let guarded = blocked && self.up.iter().any(|other| other.name == side.name);
             for sort in SORTS {
-                let ways = [
-                    self.between(side.far, side.near).in_by("w0").out_by("lan0"),
-                    self.between(side.near, side.far).in_by("lan0").out_by("w0"),
-                    self.between(side.far, side.here).in_by("w0").for_gateway(),
-                    self.between(side.here, side.far).made_here().out_by("w0"),
-                    self.between(side.far, side.near).in_by("vti9").out_by("lan0"),
-                    self.between(side.near, side.far).in_by("lan0").out_by("vti9"),
+                let packets = [
+                    self.between(side.remote, side.local).in_by("w0").out_by("lan0"),
+                    self.between(side.local, side.remote).in_by("lan0").out_by("w0"),
+                    self.between(side.remote, side.here).in_by("w0").for_gateway(),
+                    self.between(side.here, side.remote).made_here().out_by("w0"),
+                    self.between(side.remote, side.local).in_by("vti9").out_by("lan0"),
+                    self.between(side.local, side.remote).in_by("lan0").out_by("vti9"),
                 ];
-                for packet in ways.map(|packet| sort.of(packet)) {
-                    let trace = trace(self.book(), &packet);
+                for packet in packets.map(|packet| sort.of_sort(packet)) {
+                    let trace = trace(self.emulator(), &packet);
                     let tunnels = trace.matched.iter().any(|rule| is_tunnels(rule));
                     assert!(!tunnels, "{}\n{packet:?}\n{}", self.file, trace.matched.join("\n"));
                     if guarded && self.world.settings.gateway.place == JumpPlace::First {
@@ -413,14 +420,14 @@ impl Stand {
         }
     }
 
-    /// A packet in clear that has nothing to do with any tunnel costs what it costs without any, and two or three rules where nothing is
-    /// set for the gateway. Where tunnels have a device of their own, it is asked for once on each side.
+    /// An unencrypted packet that has nothing to do with any tunnel costs what it costs without any, and two or three rules where nothing is
+    /// set for the gateway. Where tunnels have an interface of their own, it is asked for once on each side.
     fn clear_text_is_cheap(&mut self) {
         let settings = self.world.settings.clone();
         if settings.tunnel.when_down == WhenDown::Block || settings.gateway.place != JumpPlace::First {
             return;
         }
-        let ways = [
+        let packets = [
             (
                 self.between("203.0.113.7", "203.0.113.9").in_by("lan0").out_by("lan1"),
                 3,
@@ -434,19 +441,19 @@ impl Stand {
         let mut one = gateway(settings.clone(), self.family);
         one.start().expect("a start");
         let is_up = comes_up(&mut one, &tunnels_of(self.family)[1]);
-        for (packet, least) in ways {
+        for (packet, least) in packets {
             let packet = packet.tcp(1, 2);
             // Less the rule of the administrator's.
-            let cost = |world: &mut World| trace(world.book(self.family), &packet).cost() - 1;
+            let cost = |world: &mut World| trace(world.emulator(self.family), &packet).cost() - 1;
             let (all, one) = (cost(&mut self.world), cost(&mut one));
-            // Two rules ask for the class of a tunnel's device that the packet comes in by, one that it leaves by, one goes on.
-            let device = if self.up.iter().any(|side| side.reqid.is_none()) {
+            // Two rules ask for the class of a tunnel's interface that the packet comes in by, one that it leaves by, one goes on.
+            let interface = if self.up.iter().any(|side| side.reqid.is_none()) {
                 4
             } else {
                 0
             };
             assert!(
-                all <= one.max(least) + device,
+                all <= one.max(least) + interface,
                 "{}: {all} rules, {one} with one tunnel",
                 self.file
             );
@@ -460,15 +467,15 @@ impl Stand {
     fn addresses_are_as_set(&mut self) {
         let policy = self.world.settings.tunnel.clone();
         for side in self.up.clone().into_iter().filter(|side| side.forwards) {
-            let packet = Sort::Web.of(side.leaves(self.between(side.near, side.far).in_by("lan0")));
-            let journey = journey(self.book(), &packet);
+            let packet = Sort::Web.of_sort(side.leaves(self.between(side.local, side.remote).in_by("lan0")));
+            let trace = trace_packet(self.emulator(), &packet);
             let expected = match policy.nat {
                 Nat::Leave if side.reqid.is_some() => 1,
                 Nat::Address(_) if policy.allow != Allow::None => 1,
                 Nat::Leave | Nat::Address(_) | Nat::Exempt | Nat::Masquerade => 0,
             };
-            if journey.passes {
-                assert_eq!(journey.translations().len(), expected, "{}\n{packet:?}", self.file);
+            if trace.passes {
+                assert_eq!(trace.translations().len(), expected, "{}\n{packet:?}", self.file);
             }
         }
     }
@@ -480,11 +487,11 @@ impl Stand {
         }
         let stopped = self.world.stop().expect("a stop");
         assert_eq!((stopped.installed.tunnels, stopped.installed.gateways), (0, 0));
-        let names = |book: &Emulator| -> BTreeSet<String> {
-            let chains = Kind::ALL.into_iter().flat_map(|kind| book.table(kind).chains());
+        let names = |emulator: &Emulator| -> BTreeSet<String> {
+            let chains = Kind::ALL.into_iter().flat_map(|kind| emulator.table(kind).chains());
             chains.map(str::to_owned).collect()
         };
-        for chain in names(self.book()) {
+        for chain in names(self.emulator()) {
             let of_tunnel = SIDES.iter().any(|side| chain.contains(side.name));
             assert!(!of_tunnel && !chain.contains("GATEWAY"), "{}: {chain}", self.file);
         }
@@ -497,11 +504,11 @@ impl Stand {
             family: self.family,
             file: String::new(),
         };
-        assert_eq!(self.book().save(), fresh.book().save(), "{}", self.file);
+        assert_eq!(self.emulator().save(), fresh.emulator().save(), "{}", self.file);
         for kind in Kind::ALL {
             assert_eq!(
-                self.book().table(kind).save(),
-                fresh.book().table(kind).save(),
+                self.emulator().table(kind).save(),
+                fresh.emulator().table(kind).save(),
                 "{}",
                 self.file
             );
@@ -514,7 +521,7 @@ fn is_ours(rule: &Option<String>) -> bool {
     rule.as_ref().is_some_and(|rule| rule.starts_with("-A PLUTO-"))
 }
 
-/// Whether a rule stands in a tunnel's own chain, or leads there.
+/// Whether a rule is in a tunnel's own chain, or leads there.
 fn is_tunnels(rule: &str) -> bool {
     let names = SIDES.iter().any(|side| rule.contains(&format!("PLUTO-{}-", side.name)));
     names || rule.starts_with("-A PLUTO-ONWARD")

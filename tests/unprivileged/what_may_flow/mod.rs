@@ -1,4 +1,4 @@
-//! What may flow: the page in words, the packets that it speaks of, and what must hold whatever is set.
+//! What is allowed: the page in words, the packets that it speaks of, and what must hold whatever is set.
 
 mod examples;
 mod generated;

@@ -86,12 +86,12 @@ fn is_row(line: &str) -> bool {
 fn every_sentence_has_its_rows_and_every_row_its_sentence() {
     let sentences = sentences();
     let blocks = of_table(TABLE);
-    let told: Vec<_> = blocks
+    let listed: Vec<_> = blocks
         .iter()
         .map(|block| (block.number, block.sentence.to_owned()))
         .collect();
     let of_page: Vec<_> = sentences.into_iter().collect();
-    assert_eq!(told, of_page);
+    assert_eq!(listed, of_page);
     for block in blocks {
         let rows = block.lines.iter().filter(|line| is_row(line)).count();
         assert!(rows > 0, "{}. {}: no row", block.number, block.sentence);
@@ -127,7 +127,7 @@ pub(crate) fn differences(block: &Block<'_>, family: Family, tunnels: &Tunnels, 
             }
             _ if !counts => {}
             row if is_row(row) => {
-                let (fate, expected) = scenario.fate(row);
+                let (fate, expected) = scenario.verdict_and_expectation(row);
                 if fate != expected {
                     wrong.push(format!(
                         "{}. {} ({family})\n    {row}\n    it {fate}",
@@ -137,7 +137,7 @@ pub(crate) fn differences(block: &Block<'_>, family: Family, tunnels: &Tunnels, 
             }
             event => wrong.extend(
                 scenario
-                    .happens(event)
+                    .make_event(event)
                     .err()
                     .map(|why| format!("{}. ({family}) {why}", block.number)),
             ),

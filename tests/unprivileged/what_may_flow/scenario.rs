@@ -6,7 +6,7 @@ use pluto_updown::apply::{ApplyError, Blocked};
 use pluto_updown::daemon::{ConnectionName, Tunnel};
 use pluto_updown::net::Family;
 
-use super::words::{family, fate, packet};
+use super::words::{family, packet, verdict_words};
 use crate::support::binary::Call;
 use crate::support::gateway::in_family;
 use crate::support::model::Verb;
@@ -28,28 +28,28 @@ impl<'a> Scenario<'a> {
         Self { world, family, tunnels }
     }
 
-    fn say(&self, text: &str) -> String {
+    fn in_family(&self, text: &str) -> String {
         in_family(text, self.family)
     }
 
     /// Another settings file.
     pub(crate) fn file(&mut self, text: &str) {
-        let text = self.say(text).replace(" ; ", "\n");
+        let text = self.in_family(text).replace(" ; ", "\n");
         self.world.set_file(&text);
     }
 
     /// The `up` of a tunnel.
     fn up(&self, name: &str) -> Call {
         let line = self.tunnels.get(name).unwrap_or_else(|| panic!("no tunnel {name}"));
-        let line = self.say(line);
+        let line = self.in_family(line);
         let words: Vec<_> = line.split(' ').collect();
-        let [daemon, kind, reqid, near, far, variables @ ..] = &words[..] else {
+        let [daemon, kind, reqid, local, remote, variables @ ..] = &words[..] else {
             panic!("{line}")
         };
         let reqid = reqid.parse().expect("a number");
         let call = match *daemon {
-            "strongswan" => strongswan(name, reqid, near, far),
-            "libreswan" => libreswan(name, reqid, near, far),
+            "strongswan" => strongswan(name, reqid, local, remote),
+            "libreswan" => libreswan(name, reqid, local, remote),
             other => panic!("{line}: {other}"),
         };
         let call = match *kind {
@@ -59,7 +59,7 @@ impl<'a> Scenario<'a> {
         };
         let call = ["PLUTO_ME=192.0.2.1", "PLUTO_PEER=192.0.2.2"]
             .iter()
-            .fold(call, |call, ours| set(call, &self.say(ours)));
+            .fold(call, |call, variable| set(call, &self.in_family(variable)));
         variables.iter().fold(call, |call, variable| set(call, variable))
     }
 
@@ -71,17 +71,17 @@ impl<'a> Scenario<'a> {
     ///
     /// # Errors
     /// If it does not come about.
-    pub(crate) fn happens(&mut self, text: &str) -> Result<(), String> {
+    pub(crate) fn make_event(&mut self, text: &str) -> Result<(), String> {
         let (what, whom) = text
             .split_once(": ")
             .map_or((text, None), |(what, whom)| (what, Some(whom)));
-        let told = |error: ApplyError| format!("{text}: {error}");
+        let failure = |error: ApplyError| format!("{text}: {error}");
         match (what, whom) {
             ("file", Some(settings)) => self.file(settings),
             ("up", Some(names)) => self.calls(names, Verb::Up)?,
             ("down", Some(names)) => self.calls(names, Verb::Down)?,
             ("connected", Some(networks)) => {
-                let networks = self.say(networks);
+                let networks = self.in_family(networks);
                 self.world.connected = networks
                     .split(' ')
                     .map(|text| text.parse().expect("a network"))
@@ -91,9 +91,9 @@ impl<'a> Scenario<'a> {
                 Err(_) => {}
                 Ok(()) => return Err(format!("{text}: it was not")),
             },
-            ("start", None) => drop(self.world.start().map_err(told)?),
-            ("stop", None) => drop(self.world.stop().map_err(told)?),
-            ("unblock", connection) => drop(self.world.unblock(&blocked(connection)).map_err(told)?),
+            ("start", None) => drop(self.world.start().map_err(failure)?),
+            ("stop", None) => drop(self.world.stop().map_err(failure)?),
+            ("unblock", connection) => drop(self.world.unblock(&blocked(connection)).map_err(failure)?),
             ("rules", Some(rules)) => self.restore(rules),
             _ => panic!("nothing that happens: {text}"),
         }
@@ -102,7 +102,7 @@ impl<'a> Scenario<'a> {
 
     fn calls(&mut self, names: &str, verb: Verb) -> Result<(), String> {
         for name in names.split(' ') {
-            let call = verb.of(self.up(name));
+            let call = verb.of_call(self.up(name));
             let done = self.world.call(&call.firewall_action());
             done.map_err(|error| format!("{name}: {error}"))?;
         }
@@ -112,18 +112,23 @@ impl<'a> Scenario<'a> {
     /// Rules of the administrator's: a table, a colon, and lines for `iptables-restore` between semicolons.
     fn restore(&mut self, rules: &str) {
         let (table, lines) = rules.split_once(": ").expect("a table");
-        let text = format!("*{table}\n{}\nCOMMIT\n", self.say(lines).replace("; ", "\n"));
-        let book = self.world.book(self.family);
-        book.restore(&text).unwrap_or_else(|error| panic!("{text}: {error}"));
+        let text = format!("*{table}\n{}\nCOMMIT\n", self.in_family(lines).replace("; ", "\n"));
+        let emulator = self.world.emulator(self.family);
+        emulator
+            .restore(&text)
+            .unwrap_or_else(|error| panic!("{text}: {error}"));
     }
 
-    /// What becomes of a packet, and what should.
-    pub(crate) fn fate(&mut self, row: &str) -> (String, String) {
-        let row = self.say(row);
+    /// The verdict on a packet, and what should.
+    pub(crate) fn verdict_and_expectation(&mut self, row: &str) -> (String, String) {
+        let row = self.in_family(row);
         let (words, expected) = row.split_once(": ").unwrap_or_else(|| panic!("{row}"));
         let packet = packet(words, |name| self.tunnel(name));
         assert_eq!(family(&packet), self.family, "{row}");
-        (fate(self.world.book(self.family), &packet), expected.to_owned())
+        (
+            verdict_words(self.world.emulator(self.family), &packet),
+            expected.to_owned(),
+        )
     }
 }
 

@@ -56,13 +56,15 @@ fn step() -> impl Strategy<Value = Step> {
 
 /// The administrator's rules, in a table that has lost all others.
 fn load(world: &mut World) {
-    let book = world.book(Family::Ipv4);
-    Kind::ALL.into_iter().for_each(|kind| book.table_mut(kind).wipe());
+    let emulator = world.emulator(Family::Ipv4);
+    Kind::ALL
+        .into_iter()
+        .for_each(|kind| emulator.table_mut(kind).flush_all());
     let text = "*filter\n:vpn-in - [0:0]\n-A INPUT -i lo -j ACCEPT\n-A FORWARD -i lan0 -j ACCEPT\nCOMMIT\n*nat\n-A POSTROUTING -o w0 -j MASQUERADE\nCOMMIT\n";
-    assert_eq!(book.restore(text), Ok(()));
+    assert_eq!(emulator.restore(text), Ok(()));
 }
 
-fn fresh(file: usize) -> World {
+fn new_world(file: usize) -> World {
     let mut world = World::with_file(FILES[file]);
     load(&mut world);
     world
@@ -75,7 +77,7 @@ struct Run {
     file: usize,
     /// How often each tunnel came up without going down.
     up: BTreeMap<usize, u32>,
-    /// Those whose networks are held apart because they were up once.
+    /// Those whose networks are blocked because they were up once.
     brought: BTreeSet<usize>,
 }
 
@@ -83,7 +85,7 @@ impl Run {
     fn new() -> Self {
         Self {
             tunnels: tunnels_of(Family::Ipv4),
-            world: fresh(0),
+            world: new_world(0),
             file: 0,
             up: BTreeMap::new(),
             brought: BTreeSet::new(),
@@ -94,7 +96,7 @@ impl Run {
         self.world.settings.policy(&self.tunnels[which]).when_down == WhenDown::Block
     }
 
-    fn make(&mut self, step: &Step) {
+    fn make_step(&mut self, step: &Step) {
         match *step {
             Step::Up(which) => self.up(which),
             Step::Down(which) => self.down(which),
@@ -131,7 +133,7 @@ impl Run {
         self.up.retain(|_, count| *count > 0);
     }
 
-    /// Whether it was made as it is set; what stands may not go with that, and nothing is changed then.
+    /// Whether it was made as it is set; what is installed may conflict with that, and nothing is changed then.
     fn start(&mut self) -> bool {
         let before = self.world.contents();
         match self.world.start() {
@@ -159,9 +161,9 @@ fn jumps_that_move_between_no_rules_start_no_program() {
     for (file, text) in FILES.into_iter().enumerate() {
         let mut run = Run::new();
         for step in [Step::File(6), Step::Start, Step::Reload, Step::File(file), Step::Start] {
-            run.make(&step);
+            run.make_step(&step);
         }
-        let mut fresh = fresh(file);
+        let mut fresh = new_world(file);
         assert!(fresh.start().is_ok());
         assert_eq!(run.world.contents(), fresh.contents(), "{text}");
     }
@@ -174,12 +176,12 @@ proptest! {
     fn a_last_start_leaves_what_fresh_ups_make(steps in prop::collection::vec(step(), 1..30)) {
         let mut run = Run::new();
         for step in &steps {
-            run.make(step);
+            run.make_step(step);
         }
         while !run.start() {
-            run.make(&Step::File((run.file + 1) % FILES.len()));
+            run.make_step(&Step::File((run.file + 1) % FILES.len()));
         }
-        let mut fresh = fresh(run.file);
+        let mut fresh = new_world(run.file);
         prop_assert!(fresh.start().is_ok());
         for which in run.brought.iter().chain(run.up.keys()) {
             prop_assert!(comes_up(&mut fresh, &run.tunnels[*which]));
@@ -200,8 +202,8 @@ proptest! {
                 run.down(which);
             }
         }
-        run.make(&Step::Stop);
-        run.make(&Step::Unblock);
+        run.make_step(&Step::Stop);
+        run.make_step(&Step::Unblock);
         let mut empty = World::default();
         load(&mut empty);
         prop_assert_eq!(run.world.contents(), empty.contents());

@@ -1,4 +1,4 @@
-//! Packets in words, and what became of them.
+//! Packets in words, and what happened to them.
 //!
 //! ```text
 //! FROM SOURCE -> TO DESTINATION WHAT [STATE]: VERDICT[, MORE]...
@@ -7,9 +7,9 @@
 //! FROM and TO are `gateway`, `clear(DEVICE)` or `tunnel(NAME)`, WHAT is `tcp SOURCE-PORT DESTINATION-PORT`, `udp ...`, `icmp NAME` or
 //! `protocol NUMBER`. STATE is `new` (if nothing is said), `syn`, `later` (in a connection that its sender opened), `reply`, `related` (an ICMP
 //! error about a connection that its destination opened), `related to a reply` (one about a connection that its source opened), `expected`
-//! and `expected later` (in a connection that a conntrack helper expects), or `reply to ADDRESS` where the connection's source was hidden
-//! behind that. Before it may stand `asked ADDRESS PORT`: what the peer asked for, where a DNAT rule of the administrator's has sent it to the
-//! destination that is told.
+//! and `expected later` (in a connection that a conntrack helper expects), or `reply to ADDRESS` where the connection's source was translated
+//! to that. `asked ADDRESS PORT` may precede it: what the peer asked for, where a DNAT rule of the administrator's has sent it to the
+//! destination that the line has.
 
 use std::net::IpAddr;
 
@@ -18,7 +18,7 @@ use pluto_updown::net::Family;
 
 use crate::support::emulator::{Emulator, Mss};
 use crate::support::gateway::in_ipv6;
-use crate::support::packet::{ConnectionState, ESP, From, Packet, To, Translation, Verdict, journey};
+use crate::support::packet::{ConnectionState, ESP, From, Packet, To, Translation, Verdict, trace_packet};
 
 /// A type of ICMP and its code.
 type Kind = (u8, u8);
@@ -44,18 +44,18 @@ pub(crate) fn packet(text: &str, tunnel: impl Fn(&str) -> Tunnel) -> Packet {
     let mut packet = Packet::between(source, destination);
     packet.from = match place(from, &tunnel) {
         Place::Gateway => From::Local,
-        Place::Clear(device) => From::Device(device),
+        Place::Clear(interface) => From::Device(interface),
         Place::Tunnel(reqid) => From::Ipsec {
-            device: "w0".to_owned(),
+            interface: "w0".to_owned(),
             reqid,
             protocol: ESP,
         },
     };
     packet.to = match place(to, &tunnel) {
         Place::Gateway => To::Local,
-        Place::Clear(device) => To::Device(device),
+        Place::Clear(interface) => To::Device(interface),
         Place::Tunnel(reqid) => To::Ipsec {
-            device: "w0".to_owned(),
+            interface: "w0".to_owned(),
             reqid,
             protocol: ESP,
         },
@@ -135,7 +135,7 @@ fn place(text: &str, tunnel: impl Fn(&str) -> Tunnel) -> Place {
         "gateway" => Place::Gateway,
         "clear" => Place::Clear(inner.to_owned()),
         "tunnel" => match tunnel(inner).sa_match {
-            SaMatch::Interface(device) => Place::Clear(device.as_str().to_owned()),
+            SaMatch::Interface(interface) => Place::Clear(interface.as_str().to_owned()),
             SaMatch::Policy { reqid, .. } => Place::Tunnel(reqid.expect("a tunnel with a number")),
         },
         other => panic!("{text}: {other}"),
@@ -147,30 +147,30 @@ pub(crate) fn family(packet: &Packet) -> Family {
     Family::of_address(packet.source)
 }
 
-/// What becomes of a packet, in words.
-pub(crate) fn fate(tables: &Emulator, packet: &Packet) -> String {
-    let journey = journey(tables, packet);
-    let verdict = match (journey.verdict, decider(journey.decided_by.rule.as_deref())) {
+/// The verdict on a packet, in words.
+pub(crate) fn verdict_words(tables: &Emulator, packet: &Packet) -> String {
+    let trace = trace_packet(tables, packet);
+    let verdict = match (trace.verdict, decider(trace.decided_by.rule.as_deref())) {
         (Verdict::Policy | Verdict::Return, _) | (_, Decider::Administrator) => "is left".to_owned(),
         (Verdict::Accept, Decider::Ours) => "passes".to_owned(),
         (Verdict::Drop, Decider::Ours) => "is dropped".to_owned(),
         (Verdict::Accept, Decider::Consulted(chain)) => format!("is accepted by {chain}"),
         (Verdict::Drop, Decider::Consulted(chain)) => format!("is dropped by {chain}"),
-        (other, _) => panic!("{other:?} by {:?}", journey.decided_by),
+        (other, _) => panic!("{other:?} by {:?}", trace.decided_by),
     };
-    let translations = journey.translations().into_iter().map(|translation| match translation {
+    let translations = trace.translations().into_iter().map(|translation| match translation {
         Translation::Source(address) => format!("as from {address}"),
         Translation::Destination(address) => format!("as to {address}"),
         Translation::Masquerade => "masqueraded".to_owned(),
     });
-    let sizes = journey.mss().into_iter().map(|mss| match mss {
+    let sizes = trace.mss().into_iter().map(|mss| match mss {
         Mss::Set(size) => format!("with segments of {size}"),
         Mss::Clamped => "with segments for the path".to_owned(),
     });
-    let logs = journey
+    let logs = trace
         .logs()
         .into_iter()
-        .map(|prefix| format!("logged as {}", shown(prefix)));
+        .map(|prefix| format!("logged as {}", prefix_without_hash(prefix)));
     let logs: Vec<_> = logs.collect();
     std::iter::once(verdict)
         .chain(translations)
@@ -195,7 +195,7 @@ fn decider(rule: Option<&str>) -> Decider {
 }
 
 /// A prefix of the log without the hash behind the connection's name.
-fn shown(prefix: &str) -> String {
+fn prefix_without_hash(prefix: &str) -> String {
     let (id, what) = prefix.trim_end().split_once(' ').expect("a name and a word");
     let (name, _) = id.rsplit_once('-').expect("a name and a hash");
     format!("{name} {what}")

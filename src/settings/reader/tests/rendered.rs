@@ -65,7 +65,7 @@ fn gateway_text(gateway: &Gateway) -> String {
     let only_ipsec: Vec<_> = only_ipsec
         .iter()
         .map(|neighbour| match neighbour {
-            IpsecOnlyScope::Interface(device) => device.to_string(),
+            IpsecOnlyScope::Interface(interface) => interface.to_string(),
             IpsecOnlyScope::Peer(network) => network.to_string(),
         })
         .collect();

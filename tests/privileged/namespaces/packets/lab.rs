@@ -1,4 +1,4 @@
-//! A gateway between two machines, who send it packets, and what became of them.
+//! A gateway between two machines, who send it packets, and what happened to them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -17,7 +17,7 @@ use crate::support::namespace::{Namespace, prefix, tool};
 
 /// The way of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Way {
+pub(super) enum PacketPath {
     In,
     LanIn,
     Out,
@@ -25,7 +25,7 @@ pub(super) enum Way {
     Through,
 }
 
-impl Way {
+impl PacketPath {
     pub(super) fn parse(word: &str) -> Option<Self> {
         Some(match word {
             "in" => Self::In,
@@ -47,9 +47,9 @@ impl Way {
     }
 }
 
-/// What became of a packet.
+/// What happened to a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fate {
+pub(super) enum Outcome {
     /// It came through the filter table, and not to the administrator's rules.
     Passes,
     /// It did not come through.
@@ -58,7 +58,7 @@ pub(super) enum Fate {
     Left,
 }
 
-impl Fate {
+impl Outcome {
     pub(super) fn parse(word: &str) -> Option<Self> {
         Some(match word {
             "passes" => Self::Passes,
@@ -69,7 +69,7 @@ impl Fate {
     }
 }
 
-/// Sends what it is told: an address, and a packet in hexadecimal. What a firewall refuses is no error.
+/// Sends the lines that it gets: an address, and a packet in hexadecimal. What a firewall refuses is no error.
 const SENDER: &str = "use Socket qw(:DEFAULT inet_pton pack_sockaddr_in6 AF_INET6); $| = 1;
 socket(my $four, AF_INET, SOCK_RAW, 255) or die $!; socket(my $six, AF_INET6, SOCK_RAW, 255) or die $!;
 while (<STDIN>) { my ($to, $hex) = split;
@@ -84,7 +84,7 @@ struct Sender {
 }
 
 impl Sender {
-    fn of(machine: &Namespace) -> Self {
+    fn for_machine(machine: &Namespace) -> Self {
         let perl = tool("perl").display().to_string();
         let mut command = machine.command([&perl, "-e", SENDER]);
         let mut process = command
@@ -122,7 +122,7 @@ pub(super) struct Lab {
     /// Only to keep them.
     _neighbours: [Namespace; 2],
     last: Option<usize>,
-    sent: BTreeMap<u16, Way>,
+    sent: BTreeMap<u16, PacketPath>,
     next: u16,
     /// The zone of connection tracking: each knows only its own connections.
     zone: u16,
@@ -174,7 +174,7 @@ COMMIT
 impl Lab {
     pub(super) fn new(backend: Backend, family: Family, mark: ForeignMark) -> Self {
         let [gateway, outside, inside] = [(); 3].map(|()| Namespace::bare(backend));
-        let names = Names::of(family);
+        let names = Names::for_family(family);
         let (flag, nodad, length) = match family {
             Family::Ipv4 => ("-4", "", 32),
             Family::Ipv6 => ("-6", "nodad", 128),
@@ -204,7 +204,7 @@ impl Lab {
                 names.address(own)
             ));
         }
-        let senders = [&gateway, &outside, &inside].map(Sender::of);
+        let senders = [&gateway, &outside, &inside].map(Sender::for_machine);
         Self {
             gateway,
             family,
@@ -226,18 +226,18 @@ impl Lab {
             self.up_by_interface().opposite(),
             self.up_second().opposite(),
         ];
-        downs.iter().for_each(|down| self.gateway.hook().must(down));
-        self.act("stop");
-        self.act("unblock");
+        downs.iter().for_each(|down| self.gateway.hook().expect_success(down));
+        self.make_action("stop");
+        self.make_action("unblock");
         self.gateway.tables(self.family, &["-t", "nat", "-F", "PREROUTING"]);
         let none = ["ip", "ip6"].map(|family| format!("table {family} rewriting\ndelete table {family} rewriting\n"));
         self.gateway.run(["nft", "-f", "-"], &none.concat());
         assert!(!self.gateway.state().exists(), "left behind before {settings}");
         self.gateway.settings(settings);
-        self.act("loose 1");
+        self.make_action("loose 1");
         self.next = 0;
         self.sent.clear();
-        let friend = Names::of(self.family).address("friend");
+        let friend = Names::for_family(self.family).address("friend");
         let marks = match self.mark {
             ForeignMark::Nothing => "",
             ForeignMark::AllBits => ALL_BITS,
@@ -262,7 +262,7 @@ impl Lab {
 
     /// A tunnel with the known peer.
     fn up(&self) -> Call {
-        let names = Names::of(self.family);
+        let names = Names::for_family(self.family);
         let up = strongswan_up()
             .with("PLUTO_ME", names.address("gate"))
             .with("PLUTO_PEER", names.address("known"))
@@ -270,13 +270,13 @@ impl Lab {
             .with("PLUTO_PEER_CLIENT", names.address("farnet"));
         match self.family {
             Family::Ipv4 => up,
-            Family::Ipv6 => up.saying("up-client-v6"),
+            Family::Ipv6 => up.with_verb("up-client-v6"),
         }
     }
 
     /// A tunnel whose interface is the one to the outside: what comes in by it came out of the tunnel.
     fn up_by_interface(&self) -> Call {
-        let names = Names::of(self.family);
+        let names = Names::for_family(self.family);
         let up = libreswan_up()
             .with("PLUTO_CONNECTION", "by-interface")
             .with("VTI_IFACE", "eth1")
@@ -286,13 +286,13 @@ impl Lab {
             .with("PLUTO_PEER_CLIENT", names.address("farnet"));
         match self.family {
             Family::Ipv4 => up,
-            Family::Ipv6 => up.with("PLUTO_CLIENT_FAMILY", "ipv6").saying("up-client-v6"),
+            Family::Ipv6 => up.with("PLUTO_CLIENT_FAMILY", "ipv6").with_verb("up-client-v6"),
         }
     }
 
     /// A tunnel whose interface is the one to the inside, to the network of the machine that is published.
     fn up_second(&self) -> Call {
-        let names = Names::of(self.family);
+        let names = Names::for_family(self.family);
         let up = self.up_by_interface();
         let up = up.with("PLUTO_CONNECTION", "second").with("VTI_IFACE", "lan0");
         let length = match self.family {
@@ -310,7 +310,7 @@ impl Lab {
             Family::Ipv4 => "ip",
             Family::Ipv6 => "ip6",
         };
-        let names = Names::of(self.family);
+        let names = Names::for_family(self.family);
         self.route_published();
         self.gateway.run(
             ["nft", "-f", "-"],
@@ -336,7 +336,7 @@ impl Lab {
             Family::Ipv4 => "-4",
             Family::Ipv6 => "-6",
         };
-        let machine = Names::of(self.family).address("published");
+        let machine = Names::for_family(self.family).address("published");
         self.gateway
             .shell(&format!("ip {flag} route replace {machine} dev lan0"));
     }
@@ -369,7 +369,7 @@ impl Lab {
 
     /// Publishes port 80 of a machine behind the gateway as 8081, as Docker does. It lies in no network of a tunnel.
     fn publish(&self) {
-        let machine = Names::of(self.family).address("published");
+        let machine = Names::for_family(self.family).address("published");
         let to = match self.family {
             Family::Ipv4 => format!("{machine}:80"),
             Family::Ipv6 => format!("[{machine}]:80"),
@@ -381,11 +381,11 @@ impl Lab {
     /// Makes a call while its interface is away. An ordinary interface is none of a tunnel's, and kernels of test machines have no other.
     fn without(&self, interface: &str, up: &Call) {
         self.gateway.shell(&format!("ip link set {interface} name away"));
-        self.gateway.hook().must(up);
+        self.gateway.hook().expect_success(up);
         self.gateway.shell(&format!("ip link set away name {interface}"));
     }
 
-    pub(super) fn act(&mut self, action: &str) {
+    pub(super) fn make_action(&mut self, action: &str) {
         let hook = self.gateway.hook();
         match action {
             "start" | "stop" | "unblock" => {
@@ -398,8 +398,8 @@ impl Lab {
                     "{action}"
                 );
             }
-            "up" => hook.must(&self.up()),
-            "down" => hook.must(&self.up().opposite()),
+            "up" => hook.expect_success(&self.up()),
+            "down" => hook.expect_success(&self.up().opposite()),
             "policy DROP" => {
                 for chain in ["INPUT", "FORWARD", "OUTPUT"] {
                     self.gateway.tables(self.family, &["-P", chain, "DROP"]);
@@ -419,7 +419,7 @@ impl Lab {
             "publish" => self.publish(),
             restrict if restrict.starts_with("set ") => {
                 self.gateway.settings(&restrict["set ".len()..].replace("; ", "\n"));
-                self.act("start");
+                self.make_action("start");
             }
             "own jumps" => self.restore(OWN_JUMPS, &["--noflush"]),
             other => panic!("{other}"),
@@ -427,11 +427,11 @@ impl Lab {
     }
 
     /// Sends a packet, and returns its length, which no other has.
-    pub(super) fn send(&mut self, way: Way, from: &str, to: &str, content: &Content) -> u16 {
-        let (sender, base) = match way {
-            Way::Out => (0, FIRST_OUT),
-            Way::In | Way::Back => (1, 200),
-            Way::LanIn | Way::Through => (2, 200),
+    pub(super) fn send(&mut self, path: PacketPath, from: &str, to: &str, content: &Content) -> u16 {
+        let (sender, base) = match path {
+            PacketPath::Out => (0, FIRST_OUT),
+            PacketPath::In | PacketPath::Back => (1, 200),
+            PacketPath::LanIn | PacketPath::Through => (2, 200),
         };
         if self.last.is_some_and(|last| last != sender) {
             self.wait();
@@ -439,7 +439,7 @@ impl Lab {
         self.last = Some(sender);
         self.next += 1;
         let length = base + self.next;
-        self.sent.insert(length, way);
+        self.sent.insert(length, path);
         let address = |text: &str| -> IpAddr { text.parse().expect("an address") };
         self.senders[sender].send(to, &content.packet(address(from), address(to), length));
         length
@@ -462,8 +462,8 @@ impl Lab {
         assert_eq!(missing(), [0; 0], "never came to the gateway");
     }
 
-    /// What became of the packets of these lengths.
-    pub(super) fn fates(&self, packets: &[(u16, Way)]) -> Vec<Option<Fate>> {
+    /// What happened to the packets of these lengths.
+    pub(super) fn outcomes(&self, packets: &[(u16, PacketPath)]) -> Vec<Option<Outcome>> {
         if packets.is_empty() {
             return Vec::new();
         }
@@ -471,16 +471,16 @@ impl Lab {
         // Those that came in last may be on their way yet.
         sleep(Duration::from_millis(5));
         let counted = self.counted();
-        let fates = packets.iter().map(|(length, way)| {
+        let outcomes = packets.iter().map(|(length, path)| {
             let is_in = |set: &str| counted.get(set).is_some_and(|set| set.contains(length));
-            match (is_in(way.hook()), is_in("marked")) {
-                (true, true) => Some(Fate::Left),
-                (true, false) => Some(Fate::Passes),
-                (false, false) => Some(Fate::Dropped),
+            match (is_in(path.hook()), is_in("marked")) {
+                (true, true) => Some(Outcome::Left),
+                (true, false) => Some(Outcome::Passes),
+                (false, false) => Some(Outcome::Dropped),
                 (false, true) => None,
             }
         });
-        fates.collect()
+        outcomes.collect()
     }
 
     /// The lengths that nft has counted, set by set.

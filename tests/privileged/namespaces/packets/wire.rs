@@ -1,6 +1,6 @@
 //! Packets, byte by byte.
 //!
-//! Without checksums but for those of ICMP, which the nat table looks at, and IPv4's, which the kernel puts in.
+//! Without checksums but for those of ICMP, which the nat table looks at, and IPv4's, which the kernel adds.
 
 use std::net::IpAddr;
 
@@ -38,7 +38,7 @@ const V6: [(&str, &str); 11] = [
 ];
 
 impl Names {
-    pub(super) fn of(family: Family) -> Self {
+    pub(super) fn for_family(family: Family) -> Self {
         match family {
             Family::Ipv4 => Self(&V4),
             Family::Ipv6 => Self(&V6),

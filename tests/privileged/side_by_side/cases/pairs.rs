@@ -1,6 +1,6 @@
 //! Connections with every two settings together: few enough to try them all, and a fault seldom needs three.
 
-use super::{Case, life};
+use super::{Case, whole_life};
 use crate::side_by_side::calls::{Connection, Family, Version};
 use crate::side_by_side::world::{DefaultRoute, Site, World};
 
@@ -30,9 +30,13 @@ const AXES: &[&[Setting]] = &[
     ],
     &[
         ("on our link", |_| {}),
-        ("behind a router", |draft| match Family::of(draft.connection.me) {
-            Family::V4 => (draft.connection.peer, draft.connection.next_hop) = ("198.51.100.7", "192.1.2.254"),
-            Family::V6 => (draft.connection.peer, draft.connection.next_hop) = ("2001:db8:77::7", "2001:db8:1:2::fe"),
+        ("behind a router", |draft| {
+            match Family::from_address(draft.connection.me) {
+                Family::V4 => (draft.connection.peer, draft.connection.next_hop) = ("198.51.100.7", "192.1.2.254"),
+                Family::V6 => {
+                    (draft.connection.peer, draft.connection.next_hop) = ("2001:db8:77::7", "2001:db8:1:2::fe");
+                }
+            }
         }),
     ],
     &[
@@ -116,7 +120,7 @@ fn case(version: Version, choice: &[usize]) -> Case {
         apply(&mut draft);
         name.push(word);
     }
-    life(name.join(", "), draft.world, &draft.connection)
+    whole_life(name.join(", "), draft.world, &draft.connection)
 }
 
 /// For each case the setting of each axis: greedily, so that any two settings of two axes are together in one of them.
@@ -168,21 +172,21 @@ fn clients(draft: &mut Draft, mine: &'static str, peers: &'static str) {
 }
 
 fn peer_client(draft: &mut Draft, v4: &'static str, v6: &'static str) {
-    draft.connection.peer_client = match Family::of(draft.connection.peer_client) {
+    draft.connection.peer_client = match Family::from_address(draft.connection.peer_client) {
         Family::V4 => v4,
         Family::V6 => v6,
     };
 }
 
 fn my_client(draft: &mut Draft, v4: &'static str, v6: &'static str) {
-    draft.connection.my_client = match Family::of(draft.connection.my_client) {
+    draft.connection.my_client = match Family::from_address(draft.connection.my_client) {
         Family::V4 => v4,
         Family::V6 => v6,
     };
 }
 
 fn source(draft: &mut Draft, v4: &'static str, v6: &'static str) {
-    draft.connection.source = Some(match Family::of(draft.connection.my_client) {
+    draft.connection.source = Some(match Family::from_address(draft.connection.my_client) {
         Family::V4 => v4,
         Family::V6 => v6,
     });

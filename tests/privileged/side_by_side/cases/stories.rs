@@ -1,6 +1,6 @@
 //! What several calls, several connections or somebody else make of a route.
 
-use super::{Case, life};
+use super::{Case, whole_life};
 use crate::side_by_side::calls::{Connection, Verb, Version};
 use crate::side_by_side::world::{DefaultRoute, World};
 use crate::support::binary::Call;
@@ -33,16 +33,16 @@ fn ordinary(version: Version) -> Vec<Case> {
             source: Some(source),
             ..connection.clone()
         };
-        let (all, far) = (
+        let (all, remote) = (
             to(pick("0.0.0.0/0", "::/0")),
             to(pick("10.9.0.10/32", "2001:db8:9::10/128")),
         );
         let lan = to(pick("10.1.0.77/32", "2001:db8:0:1::77/128"));
-        let device = plain
+        let interface = plain
             .clone()
             .set("PLUTO_XFRMI_ROUTE", "yes")
             .set("PLUTO_VIRT_INTERFACE", "ipsec5");
-        let marked = device.clone().set("PLUTO_XFRMI_FWMARK", "5/0xffffffff");
+        let marked = interface.clone().set("PLUTO_XFRMI_FWMARK", "5/0xffffffff");
         let route = |connection: &Connection| Connection {
             arguments: vec!["--route", "yes"],
             ..connection.clone()
@@ -60,14 +60,14 @@ fn ordinary(version: Version) -> Vec<Case> {
                 "all, device",
                 Connection {
                     peer_client: all.peer_client,
-                    ..device.clone()
+                    ..interface.clone()
                 },
             ),
-            ("one far address", far),
+            ("one far address", remote),
             ("one address of our LAN", lan.clone()),
             ("one address of our LAN, new source", from(&lan, new)),
-            ("device", device.clone()),
-            ("device and new source", from(&device, new)),
+            ("device", interface.clone()),
+            ("device and new source", from(&interface, new)),
             ("device and mark", marked.clone()),
             ("device, mark and new source", from(&marked, new)),
         ];
@@ -84,7 +84,7 @@ fn ordinary(version: Version) -> Vec<Case> {
                     ..World::ORDINARY
                 };
                 let family = pick("IPv4", "IPv6");
-                cases.push(life(
+                cases.push(whole_life(
                     format!("{family}: {name}, default route {default_route:?}"),
                     world,
                     &connection,
@@ -112,21 +112,21 @@ fn alone(version: Version) -> Vec<Case> {
         let call = |verb| connection.call(verb);
         let [prepare, route, unroute, up, down] =
             [Verb::Prepare, Verb::Route, Verb::Unroute, Verb::Up, Verb::Down].map(call);
-        let of =
+        let of_calls =
             |what: &str, calls: &[&Call]| Case::new(format!("{name}: {what}"), world, calls.iter().copied().cloned());
         cases.extend([
-            of(
+            of_calls(
                 "on demand",
                 &[&prepare, &route, &prepare, &up, &down, &up, &down, &unroute],
             ),
-            of(
+            of_calls(
                 "routed twice",
                 &[&prepare, &route, &prepare, &route, &unroute, &unroute],
             ),
-            of("unrouted only", &[&unroute, &down, &unroute]),
-            of("up twice", &[&up, &up, &route, &down, &unroute, &down]),
-            of("up only", &[&up, &down, &unroute]),
-            of("route with no up", &[&route, &unroute, &route, &unroute]),
+            of_calls("unrouted only", &[&unroute, &down, &unroute]),
+            of_calls("up twice", &[&up, &up, &route, &down, &unroute, &down]),
+            of_calls("up only", &[&up, &down, &unroute]),
+            of_calls("route with no up", &[&route, &unroute, &route, &unroute]),
         ]);
     }
     cases
@@ -174,7 +174,7 @@ fn together(version: Version) -> Vec<Case> {
         both("a source address for two networks", &first, &elsewhere),
         both("the same route by two connections", &first, &second),
     ];
-    let device = |connection: &Connection| {
+    let interface = |connection: &Connection| {
         let connection = Connection {
             source: None,
             ..connection.clone()
@@ -186,13 +186,13 @@ fn together(version: Version) -> Vec<Case> {
     };
     cases.push(both(
         "an XFRM interface's peer for two networks",
-        &device(&first),
-        &device(&elsewhere),
+        &interface(&first),
+        &interface(&elsewhere),
     ));
     cases.push(both(
         "an XFRM interface's peer and network for two",
-        &device(&first),
-        &device(&second),
+        &interface(&first),
+        &interface(&second),
     ));
     cases
 }
@@ -266,14 +266,14 @@ fn others(version: Version) -> Vec<Case> {
     ];
     let mut cases = Vec::new();
     for (name, more) in in_the_way {
-        cases.push(life(format!("peer's network is {name}"), within(more), &plain));
-        cases.push(life(
+        cases.push(whole_life(format!("peer's network is {name}"), within(more), &plain));
+        cases.push(whole_life(
             format!("peer's network is {name}, new source"),
             within(more),
             &with_source,
         ));
     }
-    cases.push(life(
+    cases.push(whole_life(
         "peer's network is unreachable, IPv6",
         within(in_the_way[0].1),
         &Connection::v6(version),
@@ -287,9 +287,9 @@ fn others(version: Version) -> Vec<Case> {
         default_route: DefaultRoute::Absent,
         ..World::ORDINARY
     };
-    cases.push(life("no way to the next hop", world, &unlucky));
+    cases.push(whole_life("no way to the next hop", world, &unlucky));
     let settings = "printf '%s\\n' 'ROUTE=yes' 'IPROUTEARGS=\"table 7 proto 77\"' >/etc/default/pluto_updown";
-    cases.push(life("settings of the distribution", within(settings), &plain));
+    cases.push(whole_life("settings of the distribution", within(settings), &plain));
     let taken = |what: &str, connection: &Connection, lines| {
         Case::new(format!("meanwhile {what}"), World::ORDINARY, connection.comes_up())
             .meanwhile(lines)
@@ -333,7 +333,7 @@ fn odd_calls(version: Version) -> Vec<Case> {
     let wrong = |name: &str, call: Call| Case::new(name, world, [call]);
     vec![
         wrong("an unknown family", route.clone().with("PLUTO_CONN_ADDRFAMILY", "ipx")),
-        wrong("an unknown verb", route.clone().saying("route-moon")),
+        wrong("an unknown verb", route.clone().with_verb("route-moon")),
         wrong(
             "an unknown argument",
             Call {
@@ -342,7 +342,7 @@ fn odd_calls(version: Version) -> Vec<Case> {
             },
         ),
         wrong("no next hop", route.without("PLUTO_NEXT_HOP").without("PLUTO_MTU")),
-        life(
+        whole_life(
             "an alias of the device",
             world,
             &Connection {
@@ -350,12 +350,12 @@ fn odd_calls(version: Version) -> Vec<Case> {
                 ..with_source.clone()
             },
         ),
-        life(
+        whole_life(
             "a Cisco peer",
             world,
             &with_source.clone().set("PLUTO_IS_PEER_CISCO", "1"),
         ),
-        life(
+        whole_life(
             "a peer that is not known yet",
             world,
             &Connection {
@@ -364,7 +364,7 @@ fn odd_calls(version: Version) -> Vec<Case> {
             }
             .set("PLUTO_CONN_KIND", "CK_TEMPLATE"),
         ),
-        life(
+        whole_life(
             "custom",
             world,
             &Connection {

@@ -8,7 +8,7 @@ use crate::support::binary::Call;
 
 const BOTH: &[Version] = &[Version::V4_10, Version::V5_2];
 
-/// The routes to the far network: itself, one address, and the parts of everything.
+/// The routes to the remote network: itself, one address, and the parts of everything.
 const ROUTES: &[&str] = &[
     "route v4 unicast {PLUTO_PEER_CLIENT} *",
     "route v4 unicast {PLUTO_PEER_CLIENT_NET} *",
@@ -27,7 +27,7 @@ pub const TABLE: &[Difference] = &[
         versions: BOTH,
         concerns: |finding| begins(finding, "route") && source(&finding.call).is_none() && leads_nowhere(finding),
         stock: &[],
-        ours: ROUTES,
+        program: ROUTES,
         why: "The script adds the missing route where the kernel answers \"No route to host\". It does not where the \
               kernel answers \"Network is unreachable\", as without a default route. pluto-updown adds it in both \
               cases, because without a route no packet meets the IPsec policy.",
@@ -37,7 +37,7 @@ pub const TABLE: &[Difference] = &[
         versions: BOTH,
         concerns: |finding| begins(finding, "route") && one_address(&finding.call) == Some(Family::V6),
         stock: &[],
-        ours: &[
+        program: &[
             "proxy v6 {PLUTO_PEER_CLIENT_NET} dev *",
             "route v6 unicast {PLUTO_PEER_CLIENT_NET} *",
         ],
@@ -53,7 +53,7 @@ pub const TABLE: &[Difference] = &[
             "proxy v4 {PLUTO_PEER_CLIENT_NET} dev *",
             "route v4 unicast {PLUTO_PEER_CLIENT_NET} *",
         ],
-        ours: &[],
+        program: &[],
         why: "The script deletes neither the route to a remote address on our own LAN nor the proxy neighbour, because \
               only `route` found out that they were needed. pluto-updown deletes what it has added, because the LAN \
               would go on sending here.",
@@ -67,7 +67,7 @@ pub const TABLE: &[Difference] = &[
             "address v4 {PLUTO_MY_SOURCEIP}/32 dev lo *",
             "route v4 local {PLUTO_MY_SOURCEIP} dev lo *",
         ],
-        ours: &[],
+        program: &[],
         why: "If somebody has deleted the first half of the route to everything, the script deletes neither the second \
               half nor its source address. pluto-updown deletes each by itself, because half of the Internet would stay \
               unreachable.",
@@ -81,7 +81,7 @@ pub const TABLE: &[Difference] = &[
             "route v4 local 10.9.0.77 dev lo *",
             "route v4 unicast {PLUTO_PEER_CLIENT} *",
         ],
-        ours: &[],
+        program: &[],
         why: "The daemon names in `unroute` whichever connection ends last, and the script deletes what that one would \
               have added. If that has another source address, the first one's stays; if it has none, the route stays, \
               too. pluto-updown deletes what it has added.",
@@ -91,7 +91,7 @@ pub const TABLE: &[Difference] = &[
         versions: BOTH,
         concerns: |finding| begins(finding, "unroute") && finding.world.more.contains("unreachable"),
         stock: ROUTES,
-        ours: &[],
+        program: &[],
         why: "The script adds a route because there is \"No route to host\". At `unroute` the route is there, so the \
               script finds none missing and leaves it. pluto-updown deletes it, because it has added it.",
     },
@@ -100,7 +100,7 @@ pub const TABLE: &[Difference] = &[
         versions: BOTH,
         concerns: |finding| begins(finding, "unroute") && is_marked(&finding.call),
         stock: &[],
-        ours: &["route v4 unicast {PLUTO_PEER} dev w0 table 50 *"],
+        program: &["route v4 unicast {PLUTO_PEER} dev w0 table 50 *"],
         why: "With two connections to one peer by an XFRM interface, the script deletes the peer's route in table 50 \
               when the first one ends. pluto-updown keeps it until the last has ended, because the other's encrypted \
               packets would loop.",
@@ -112,7 +112,7 @@ pub const TABLE: &[Difference] = &[
             begins(finding, "unroute") && is_marked(&finding.call) && one_address(&finding.call) == Some(Family::V4)
         },
         stock: &["route v4 unicast {PLUTO_PEER} dev w0 table 50 *"],
-        ours: &[],
+        program: &[],
         why: "The script looks for the interface of the peer's route where the tunnel's own route still leads, and \
               deletes nothing. pluto-updown deletes what it has added.",
     },
@@ -126,7 +126,7 @@ pub const TABLE: &[Difference] = &[
             "route v6 local {PLUTO_MY_SOURCEIP} dev *",
             "route v6 unicast 2001:db8::/32 dev *",
         ],
-        ours: &[
+        program: &[
             "exit 0",
             "address v4 {PLUTO_MY_SOURCEIP}/32 dev *",
             "route v4 local {PLUTO_MY_SOURCEIP} dev *",
@@ -156,7 +156,7 @@ pub const TABLE: &[Difference] = &[
             "route v4 unicast {PLUTO_PEER} dev w0 table 50 *",
             "route v6 unicast {PLUTO_PEER} dev w0 table 50 *",
         ],
-        ours: &["exit 0"],
+        program: &["exit 0"],
         why: "The script tries a rule for the clients' network in the hosts' family, fails, and IPv6 clients lose their \
               tunnel. pluto-updown adds no rule, because the peer's address cannot lie in a network of the other \
               family.",
@@ -166,7 +166,7 @@ pub const TABLE: &[Difference] = &[
         versions: BOTH,
         concerns: |finding| finding.call.get("PLUTO_CONN_ADDRFAMILY") == "ipx",
         stock: &["exit 1"],
-        ours: &["exit 0", "route v4 unicast {PLUTO_PEER_CLIENT} *"],
+        program: &["exit 0", "route v4 unicast {PLUTO_PEER_CLIENT} *"],
         why: "The script refuses a family that it does not know. pluto-updown reads the family from the addresses, \
               because the meaning of the daemon's variable differs between versions.",
     },
@@ -175,7 +175,7 @@ pub const TABLE: &[Difference] = &[
         versions: BOTH,
         concerns: |finding| begins(finding, "route"),
         stock: &["exit 1", "exit 2"],
-        ours: &["exit 2", "exit 1"],
+        program: &["exit 2", "exit 1"],
         why: "The script exits with 1 on unknown arguments and with 2 where `ip` fails. pluto-updown exits with 2 on \
               wrong arguments and with 1 where the kernel refuses. The daemon takes both for a failure.",
     },
@@ -184,7 +184,7 @@ pub const TABLE: &[Difference] = &[
         versions: BOTH,
         concerns: |finding| begins(finding, "route") && !has(&finding.call, "PLUTO_NEXT_HOP"),
         stock: &[],
-        ours: ROUTES,
+        program: ROUTES,
         why: "The script writes `via` without an address and fails where the daemon names no next hop. pluto-updown \
               adds a route by the interface alone.",
     },
@@ -196,7 +196,7 @@ pub const TABLE: &[Difference] = &[
             "address v4 {PLUTO_MY_SOURCEIP}/32 dev lo *",
             "route v4 local {PLUTO_MY_SOURCEIP} dev lo *",
         ],
-        ours: &[],
+        program: &[],
         why: "The script leaves the source address where the route with it fails. pluto-updown undoes the steps of a \
               change that failed.",
     },
@@ -220,7 +220,7 @@ pub const TABLE: &[Difference] = &[
             "route v6 unicast *",
             "rule v6 100: *",
         ],
-        ours: &["exit 1"],
+        program: &["exit 1"],
         why: "The script takes any interface that the daemon names. pluto-updown does nothing at `up` for an interface \
               that is no VTI, XFRM or KLIPS interface, because rules for it would accept unencrypted packets.",
     },
@@ -229,7 +229,7 @@ pub const TABLE: &[Difference] = &[
         versions: &[Version::V5_2],
         concerns: |finding| begins(finding, "up") && source(&finding.call).is_some(),
         stock: &[],
-        ours: ROUTES,
+        program: ROUTES,
         why: "The script of 5.2 adds no route at `up`, although libreswan 5.0 and 5.1 pass the source address only \
               then. pluto-updown adds the route at `up` if `route` did not, because packets with another source match \
               no IPsec policy.",
@@ -239,7 +239,7 @@ pub const TABLE: &[Difference] = &[
         versions: BOTH,
         concerns: |finding| begins(finding, "unroute") && finding.case.starts_with("peer's network is "),
         stock: &[],
-        ours: &[
+        program: &[
             "route v4 unicast {PLUTO_PEER_CLIENT} via *",
             "route v4 blackhole {PLUTO_PEER_CLIENT} *",
             "route v4 prohibit {PLUTO_PEER_CLIENT} *",
@@ -266,10 +266,10 @@ fn source(call: &Call) -> Option<&str> {
 }
 
 fn client_family(call: &Call) -> Family {
-    Family::of(call.get("PLUTO_PEER_CLIENT"))
+    Family::from_address(call.get("PLUTO_PEER_CLIENT"))
 }
 
-/// The family, if the far network is one address.
+/// The family, if the remote network is one address.
 fn one_address(call: &Call) -> Option<Family> {
     let family = client_family(call);
     let length = match family {
@@ -280,7 +280,7 @@ fn one_address(call: &Call) -> Option<Family> {
 }
 
 fn is_mixed(call: &Call) -> bool {
-    Family::of(call.get("PLUTO_ME")) != client_family(call)
+    Family::from_address(call.get("PLUTO_ME")) != client_family(call)
 }
 
 fn is_marked(call: &Call) -> bool {
