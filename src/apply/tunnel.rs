@@ -4,11 +4,11 @@ use std::net::IpAddr;
 
 use super::find::Meant;
 use super::forget::Owed;
-use super::{ApplyError, Change, Context, Engine, Plan, SettingsOrigin, TunnelOutcome, alike};
+use super::{ApplyError, Change, Context, Engine, Note, Plan, SettingsOrigin, TunnelOutcome, alike};
 use crate::daemon::{Tunnel, UpCounting};
 use crate::firewall::{
-    NatExemption, OptionalChains, PolicyContext, SharedChains, TunnelId, TunnelKey, TunnelRules, esp_peer_rules,
-    kept_sources, tunnel_rules,
+    MissingInterface, NatExemption, OptionalChains, PolicyContext, SharedChains, TunnelId, TunnelKey, TunnelRules,
+    esp_peer_rules, kept_sources, tunnel_rules,
 };
 use crate::net::{Family, MarkBit};
 use crate::netfilter::iptables::Tables;
@@ -127,6 +127,7 @@ impl<T: Tables> Engine<'_, T> {
         let changes_policy = old.as_ref().is_none_or(|old| old.policy != new.policy);
         let conflict = conflict.filter(|_| changes_policy || count > 1);
         let unguarded = self.unguarded(&new).filter(|_| changes_policy);
+        let missing = missing_interface(&new);
         let mut changes = Vec::from_iter(self.plan_esp_peer(old.as_ref(), Some(&new), recovery)?);
         let mut change = Change {
             ruleset,
@@ -142,7 +143,7 @@ impl<T: Tables> Engine<'_, T> {
         Ok(Plan {
             changes,
             outcome,
-            notes: conflict.into_iter().chain(unguarded).collect(),
+            notes: conflict.into_iter().chain(unguarded).chain(missing).collect(),
         })
     }
 
@@ -407,6 +408,16 @@ fn opened(new: TunnelRecord, old: Option<&TunnelRecord>) -> TunnelRecord {
             new.with_openers(openers)
         }
     }
+}
+
+/// The note for a tunnel whose XFRM interface does not exist.
+fn missing_interface(record: &TunnelRecord) -> Option<Note> {
+    let effect = MissingInterface::of_tunnel(&record.tunnel, record.effective_policy(), &record.tunnel_rules)?;
+    Some(Note::MissingInterface {
+        connection: record.tunnel.connection.clone(),
+        if_id: record.tunnel.if_id_out?,
+        effect,
+    })
 }
 
 /// The change that undoes a change.

@@ -51,7 +51,7 @@ impl LostRecord {
         let rulesets: Vec<_> = rulesets.iter().map(ToString::to_string).collect();
         Self {
             text: format!(
-                "our chains are loaded ({}), but there is no record in {}: wrong --state-dir, or a saved rule set was loaded",
+                "chains of pluto-updown are loaded ({}), but there is no record in {}: wrong --state-dir, or a saved rule set was loaded",
                 rulesets.join(", "),
                 state_dir.display()
             ),

@@ -10,15 +10,15 @@ use super::command_context::{CommandContext, print, rulesets, show};
 use super::drift_words::{counted_drifts, repairs};
 use super::no_record::UnrecordedSas;
 use super::start::tunnels_without_rules;
-use crate::apply::{Engine, Preview};
+use crate::apply::{Context, Engine, Preview};
 use crate::cli::{Mode, Options, RoutingOwner};
 use crate::firewall::{Drift, Repair};
 use crate::netfilter::{Ruleset, Table, restore_text};
-use crate::netlink;
+use crate::netlink::{self, xfrm_interfaces};
 use crate::routing::{RoutingEngine, RoutingError};
 use crate::state::{FailedUp, Store};
 use crate::updown::{HookError, close_late, note_leftovers};
-use crate::words::one_line;
+use crate::words::{counted_noun, one_line};
 
 /// Reinstalls what is missing, and reports it. Returns the exit code: 1 if something could not be
 /// reinstalled.
@@ -69,7 +69,7 @@ fn restore(command: &CommandContext<'_>, store: &Store, detail: Detail) -> Resul
     let mut restored = Restored::default();
     let mut programs = command.programs(store);
     let rulesets = rulesets(&programs, store)?;
-    let mut engine = Engine::new(store, &mut programs, command.changing_context(store)?);
+    let mut engine = Engine::new(store, &mut programs, with_interfaces(command.changing_context(store)?));
     engine.recover()?;
     for ruleset in engine.upgrade()? {
         // Writing into a String cannot fail.
@@ -89,6 +89,15 @@ fn restore(command: &CommandContext<'_>, store: &Store, detail: Detail) -> Resul
             Ok(drifts) => restored.text.push_str(&repaired(ruleset, &drifts, detail, repairs)),
             Err(error) => restored.fail(&error),
         }
+    }
+    match engine.match_new_interfaces() {
+        Ok(0) => {}
+        Ok(tunnels) => {
+            let tunnels = counted_noun(tunnels, "tunnel");
+            // Writing into a String cannot fail.
+            let _ = writeln!(restored.text, "restored: the rules of {tunnels} for an XFRM interface");
+        }
+        Err(error) => restored.fail(&error),
     }
     let late = tunnels_without_rules(command);
     if late.is_empty() && !has_tunnels(store)? {
@@ -132,7 +141,7 @@ fn preview(command: &CommandContext<'_>, detail: Detail) -> Result<u8, HookError
     let store = command.peek();
     let mut programs = command.programs(&store);
     let rulesets = rulesets(&programs, &store)?;
-    let mut engine = Engine::new(&store, &mut programs, command.context());
+    let mut engine = Engine::new(&store, &mut programs, with_interfaces(command.context()));
     let mut preview = Preview::new("restore");
     note_leftovers(&store, &mut preview)?;
     for ruleset in rulesets {
@@ -143,6 +152,14 @@ fn preview(command: &CommandContext<'_>, detail: Detail) -> Result<u8, HookError
         if !sections.is_empty() {
             preview.add_rules(ruleset, restore_text(&sections));
         }
+    }
+    for change in engine.plan_new_interfaces()? {
+        let tunnels = counted_noun(change.added.len(), "tunnel");
+        preview.sum_up(format_args!(
+            "{tunnels}: rules for an XFRM interface ({})",
+            change.ruleset
+        ));
+        preview.add_rules(change.ruleset, restore_text(&engine.sections(&change)?));
     }
     let without_rules = tunnels_without_rules(command).into_iter();
     without_rules.for_each(|failed| preview.sum_up(without_rules_line(&failed)));
@@ -157,6 +174,14 @@ fn preview(command: &CommandContext<'_>, detail: Detail) -> Result<u8, HookError
     }
     show(&preview, detail)?;
     Ok(0)
+}
+
+/// The context with the present XFRM interfaces. Without them the recorded ones stay.
+fn with_interfaces(context: Context) -> Context {
+    Context {
+        interfaces: xfrm_interfaces().unwrap_or_default(),
+        ..context
+    }
 }
 
 fn without_rules_line(failed: &FailedUp) -> String {

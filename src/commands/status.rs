@@ -7,6 +7,7 @@
 mod blocks;
 mod figures;
 mod gather;
+mod interfaces;
 mod json;
 mod monitoring;
 mod problem;

@@ -261,27 +261,14 @@ fn route_options(options: &Options, event: &Event) -> RouteOptions {
 /// The XFRM interfaces, where the tunnel to be opened leaves by one of which only the number is
 /// known.
 ///
-/// Without them the tunnel is opened all the same: packets out of it are accepted, and packets into
-/// it are left to other rules.
+/// Without them the tunnel is opened all the same: packets out of it are accepted.
 fn interfaces(action: &FirewallAction) -> Vec<XfrmInterface> {
-    let number = match action {
-        FirewallAction::Open(tunnel) => tunnel.if_id_out,
-        FirewallAction::Close(_) | FirewallAction::Nothing => None,
-    };
-    let Some(number) = number else { return Vec::new() };
-    match xfrm_interfaces() {
-        Ok(interfaces) => {
-            if !interfaces.iter().any(|interface| interface.if_id == number) {
-                warn!(
-                    "no XFRM interface has if_id {number} (PLUTO_IF_ID_OUT): your own rules decide about packets into the tunnel"
-                );
-            }
-            interfaces
-        }
-        Err(error) => {
+    match action {
+        FirewallAction::Open(tunnel) if tunnel.if_id_out.is_some() => xfrm_interfaces().unwrap_or_else(|error| {
             warn!("{error}");
             Vec::new()
-        }
+        }),
+        FirewallAction::Open(_) | FirewallAction::Close(_) | FirewallAction::Nothing => Vec::new(),
     }
 }
 

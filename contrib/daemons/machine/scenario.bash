@@ -144,7 +144,7 @@ tunnels() {
     done
 }
 
-# Everything of ours that is in a gateway's firewall.
+# All chains and rules of pluto-updown in a gateway's firewall.
 rules_of_ours() {
     local program
     for program in "iptables-$variant-save" "ip6tables-$variant-save"; do
@@ -205,7 +205,7 @@ is_dead() { [[ ! -e /proc/$(daemon_pid "$1")/exe ]]; }
 # What a gateway's FORWARD has dropped so far.
 refused() { inside "$1" iptables-save -c -t filter | grep '^:FORWARD'; }
 
-# The settings of a gateway's hook and of our commands there, if the scenario says any.
+# The settings of a gateway's hook and of the commands there, if the scenario says any.
 settings_file() { printf '%s' "$state/$1/settings.toml"; }
 has_settings() { [[ " ${steps[*]} " == *" settings on $1 ("* ]]; }
 
@@ -264,8 +264,8 @@ esp_by_hand() {
     done
 }
 
-# watch GATEWAY: from now on, counts wherever it arrives what the gateway sends by its outer device in clear, from or to the networks behind
-# gateways. What comes out of a tunnel has the same Ethernet address, and is no clear text.
+# watch GATEWAY: from now on, counts wherever it arrives what the gateway sends unencrypted by its outer interface, from or to the networks behind
+# gateways. What comes out of a tunnel has the same Ethernet address, and does not count as unencrypted.
 watch() {
     local mac place
     mac=$(ip -n "$1" -o link show "${device_of[$1]}" | sed 's/.*link\/ether \([^ ]*\).*/\1/')
@@ -407,7 +407,7 @@ step() {
         ;;
     confine) confine ;;
     'flush '*)
-        # What iptables-restore does when it is not told --noflush: ours goes with the rest.
+        # What iptables-restore does without --noflush: it deletes our rules with the rest.
         firewall "${words[1]}"
         ;;
     'cut '*) ip -n "${words[1]}" link set "${device_of[${words[1]}]}" down ;;
@@ -608,7 +608,7 @@ tell_of_start() {
     cat "$state"/*/started
 }
 
-# The hook that a gateway's connections name: ours, or one that stands before it; with the gateway's settings.
+# The hook that a gateway's connections name: pluto-updown, or a script that calls it; with the gateway's settings.
 hook_of() {
     programs_of_hook "$1"
     ! has_settings "$1" || printf ' --config %s' "$(settings_file "$1")"

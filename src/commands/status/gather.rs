@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use nix::unistd::geteuid;
 
+use super::interfaces::add_missing_interfaces;
 use super::problem::{Problem, ProblemKind, Severity, UNAPPLIED};
 use super::without_rules::add_without_rules;
 use crate::apply::{Context, Engine, RecordedRulesets};
@@ -88,7 +89,7 @@ impl TunnelStatus {
         record.id.as_str() == name || record.opener_views().iter().any(|(view, _)| is_called(view, name))
     }
 
-    fn title(&self) -> String {
+    pub(super) fn title(&self) -> String {
         title(&self.record.tunnel)
     }
 }
@@ -285,6 +286,7 @@ fn gather_unsorted(command: &CommandContext<'_>) -> Result<StatusReport, HookErr
     let pair_order = |pair: &BlockedPair| (pair.record.local.first(), pair.record.remote.first());
     report.blocked.sort_by_key(pair_order);
     add_policies(&mut report);
+    add_missing_interfaces(&mut report);
     let orphans: Vec<_> = report.tunnels.iter().filter_map(orphan).collect();
     report.problems.extend(orphans);
     match settings {

@@ -38,6 +38,8 @@ pub(super) enum ProblemKind {
     Drift(DriftSort),
     /// The kernel has no IPsec policy of a tunnel.
     NoPolicy,
+    /// A tunnel's XFRM interface does not exist, or its rules are for another one.
+    NoInterface,
     /// The settings file has an error.
     Settings,
     /// The settings are not applied.
@@ -73,6 +75,7 @@ impl ProblemKind {
                 DriftClass::Older => "older",
             },
             Self::NoPolicy => "no-policy",
+            Self::NoInterface => "no-interface",
             Self::Settings => "settings",
             Self::Unapplied => "unapplied",
             Self::NoRecord => "no-record",
@@ -95,6 +98,7 @@ impl ProblemKind {
                 "{} without an IPsec policy in the kernel",
                 counted_noun(number, "tunnel")
             ),
+            Self::NoInterface => format!("{} without rules for an XFRM interface", counted_noun(number, "tunnel")),
             Self::Settings => "the settings file has an error".to_owned(),
             Self::Unapplied => format!("{} of the settings not applied", counted_noun(number, "change")),
             Self::NoRecord => "nothing is recorded".to_owned(),
@@ -152,6 +156,7 @@ impl Problem {
             ProblemKind::Drift(_)
             | ProblemKind::NoPolicy
             | ProblemKind::NoRecord
+            | ProblemKind::NoInterface
             | ProblemKind::Stale
             | ProblemKind::Interrupted
             | ProblemKind::Owed

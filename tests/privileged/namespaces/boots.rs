@@ -59,7 +59,7 @@ fn says_so(machine: &Namespace, family: Family) {
     let (status, check) = status_and_check(machine);
     let ruleset = format!("{}-{family}", machine.backend);
     let is_left = status.contains(&format!("{ruleset} filter: ")) && status.contains(" leftover chain");
-    let is_unrecorded = status.contains("our chains are loaded") && status.contains(&ruleset);
+    let is_unrecorded = status.contains("chains of pluto-updown are loaded") && status.contains(&ruleset);
     assert!(is_left || is_unrecorded, "{status}");
     assert!(check.contains(&format!("WRONG {ruleset}: ")), "{check}");
 }

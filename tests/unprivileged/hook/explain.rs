@@ -4,7 +4,7 @@ use std::fs;
 use std::process::{Command, Stdio};
 
 use super::fakes::Fakes;
-use crate::support::binary::{Call, Ending, is_printable};
+use crate::support::binary::{Call, Ending, Hook, is_printable};
 use crate::support::captures::{find_call, libreswan_up, strongswan_up};
 
 /// What it says; nothing but listings is started, and nothing is changed.
@@ -210,7 +210,7 @@ fn a_rule_of_the_administrators_that_comes_before_ours_is_the_verdict() {
     let text = ending.out_text();
     let verdict = text.split("\n\n").nth(1).expect("a verdict behind the warning");
     assert!(
-        verdict.starts_with("DROPPED by a rule of yours that comes before ours"),
+        verdict.starts_with("DROPPED by a rule of yours before the rules of pluto-updown"),
         "{text}"
     );
     assert!(verdict.contains("own rule FORWARD: -s 10.2.0.0/24 -j DROP"), "{text}");
@@ -276,20 +276,22 @@ fn the_list_of_tunnels_says_too_where_the_kernel_differs_or_nothing_is_recorded(
     );
     assert!(text.contains("\n\n3 tunnels up\n"), "{text}");
     let elsewhere = fakes.path("elsewhere");
-    let hook = fakes.hook().option("--state-dir", &elsewhere);
+    let hook = Hook::new()
+        .option("--state-dir", &elsewhere)
+        .option("--programs", fakes.programs());
     for words in [&["explain"][..], &["explain", "10.2.0.7", "10.1.0.9", "22"]] {
         let ending = hook.operate(words);
         let text = ending.out_text();
         assert_eq!(ending.code, Some(1), "{text}");
         assert!(
-            text.starts_with("WARNING: nothing is recorded\n  our chains are loaded"),
+            text.starts_with("WARNING: nothing is recorded\n  chains of pluto-updown are loaded"),
             "{text}"
         );
     }
     let ending = hook.operate(&["explain", "net-net"]);
     assert_eq!(ending.code, Some(1));
     assert!(
-        ending.err_text().contains("our chains are loaded"),
+        ending.err_text().contains("chains of pluto-updown are loaded"),
         "{}",
         ending.err_text()
     );
@@ -669,7 +671,7 @@ fn no_line_is_wider_than_the_terminal() {
         let piped = explain(&mut fakes, &words).out_text();
         // The second one may be asked a few seconds later.
         let without_seconds = |text: &str| {
-            (1..10).fold(text.to_owned(), |text, seconds| {
+            (1..60).fold(text.to_owned(), |text, seconds| {
                 text.replace(&format!("for {seconds}s"), "for 0s")
             })
         };
