@@ -100,11 +100,12 @@ fn restore(command: &CommandContext<'_>, store: &Store, detail: Detail) -> Resul
         Err(error) => restored.fail(&error),
     }
     let late = tunnels_without_rules(command);
-    if late.is_empty() && !has_tunnels(store)? {
-        if let Some(found) = UnrecordedSas::in_kernel() {
-            // Writing into a String cannot fail.
-            let _ = writeln!(restored.text, "needs you: {}; {}", found.text, found.fix.fix_text());
-        }
+    if late.is_empty()
+        && !has_tunnels(store)?
+        && let Some(found) = UnrecordedSas::in_kernel()
+    {
+        // Writing into a String cannot fail.
+        let _ = writeln!(restored.text, "needs you: {}; {}", found.text, found.fix.fix_text());
     }
     for failed in late {
         // Writing into a String cannot fail.

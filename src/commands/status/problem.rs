@@ -237,7 +237,7 @@ pub(super) fn counted_kinds(problems: &[Problem], severity: Severity) -> Vec<Str
     let more = kinds.len().saturating_sub(KINDS);
     let mut words: Vec<_> = kinds.iter().map(|(kind, members)| kind_words(*kind, members)).collect();
     words.truncate(KINDS);
-    words.extend((more > 0).then(|| format!("{}", counted_noun(more, "more kind"))));
+    words.extend((more > 0).then(|| counted_noun(more, "more kind")));
     words
 }
 
