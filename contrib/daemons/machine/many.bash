@@ -9,7 +9,7 @@ many_hook() {
     libreswan-stock) hook='ipsec _updown' ;;
     strongswan-stock) hook='/usr/lib/ipsec/_updown iptables' ;;
     *-own) hook=/lab/pluto-updown ;;
-    *) wrong 0 "no hook is called $1" ;;
+    *) echo "no hook is called $1" && exit 1 ;;
     esac
 }
 

@@ -1,4 +1,4 @@
-# One scenario: reads it, lays the network, starts the daemons, and goes through its steps. Sourced, not run.
+# One scenario: lays the network, starts the daemons, and goes through its steps. Sourced, not run.
 # What the words mean is in tests/daemons/README.md.
 # shellcheck shell=bash disable=SC2034,SC2154 # one program in several files: what is set here is used there
 
@@ -13,65 +13,6 @@ connection=() on=() options=() settings=() steps=() numbers=() gateways=(west ea
 behind_nat=''
 declare -A listening=() allowed=() refused_before=() example=()
 flow=''
-
-wrong() {
-    printf 'scenario, line %s: %s\n' "$1" "$2"
-    exit 1
-}
-
-# Reads a scenario file into connection, on, options, settings, steps and numbers. Writing settings is a step: its last word says which.
-read_scenario() {
-    local line n=0 tag words at=-1 block=''
-    while IFS= read -r line || [[ $line ]]; do
-        n=$((n + 1))
-        line=${line%%$'\r'}
-        [[ $line =~ ^[[:space:]]*(#|$) ]] && continue
-        # [libreswan-4.10] at the head of a line: for that daemon only; [libreswan], for all of its versions.
-        if [[ $line =~ ^([[:space:]]*)\[((libreswan|strongswan)[a-z0-9. -]*)\][[:space:]]*(.*)$ ]]; then
-            tag=${BASH_REMATCH[2]} line=${BASH_REMATCH[1]}${BASH_REMATCH[4]}
-            local mine=no
-            for words in $tag; do [[ $words == "$daemon" || $words == "${daemon%%-*}" ]] && mine=yes; done
-            [[ $mine == yes ]] || continue
-        fi
-        if [[ $block == settings && $line == [[:space:]]* ]]; then
-            settings[${#settings[@]} - 1]+=${line#"${line%%[![:space:]]*}"}$'\n'
-            continue
-        fi
-        if [[ $line =~ ^[[:space:]]+([^=]+)=(.*)$ ]]; then
-            ((at >= 0)) || wrong "$n" "an option without a connection"
-            options[at]+=${options[at]:+$'\n'}${BASH_REMATCH[1]}=${BASH_REMATCH[2]}
-            continue
-        fi
-        read -r -a words <<<"$line"
-        block=${words[0]}
-        case $block in
-        daemons | variants | calls | package) ;; # the runner's
-        gateways) gateways=("${words[@]:1}") ;;
-        nat) behind_nat=west ;;
-        host) places+=("${words[*]:1}") ;;
-        connection)
-            connection+=("${words[1]}")
-            at=$((${#connection[@]} - 1))
-            on[at]="${words[*]:3}" options[at]=''
-            ;;
-        example)
-            [[ -d /lab/examples/${words[1]:-} && ${words[2]:-} == on && ${words[3]:-} ]] ||
-                wrong "$n" 'expected "example FOLDER on GATEWAY", with a folder of contrib/examples/pairs'
-            example[${words[3]}]=${words[1]}
-            ;;
-        settings)
-            [[ ${words[1]:-} == on && ${words[2]:-} ]] || wrong "$n" 'expected "settings on GATEWAY"'
-            steps+=("${words[*]} (${#settings[@]})")
-            numbers+=("$n")
-            settings+=('')
-            ;;
-        *)
-            steps+=("${words[*]}")
-            numbers+=("$n")
-            ;;
-        esac
-    done <"/lab/scenarios/$1"
-}
 
 # option NUMBER NAME: sets value.
 option() {
@@ -570,8 +511,9 @@ finally() {
 
 scenario() {
     local gateway starters=() pid
-    tell_time 'read'
-    read_scenario "$1"
+    # As read on the host.
+    # shellcheck source=/dev/null
+    . "/lab/scenarios/$1"
     tell_time 'lay the network'
     lay_net "${gateways[@]}"
     local line
