@@ -44,8 +44,7 @@ fn is_locked(path: &Path) -> bool {
     let Ok(locks) = read_plain(Path::new("/proc/locks"), LOCKS) else {
         return false;
     };
-    let device = file.dev();
-    let inode = format!("{:02x}:{:02x}:{}", major(device), minor(device), file.ino());
+    let inode = format!("{:02x}:{:02x}:{}", major(file.dev()), minor(file.dev()), file.ino());
     String::from_utf8_lossy(&locks).lines().any(|line| {
         // `1: FLOCK  ADVISORY  WRITE 4711 00:19:1234 0 EOF`; who waits has `->` before `FLOCK`.
         let mut words = line.split_whitespace().skip(1);

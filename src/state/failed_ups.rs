@@ -140,7 +140,7 @@ impl Store {
         self.has_name(FOLDER)
     }
 
-    /// Forgets that a tunnel is up without rules: it has some now, or is up no more.
+    /// Forgets that a tunnel is up without rules: it has some now, or is no longer up.
     pub(crate) fn forget_failed_up(&self, tunnel: &Tunnel) -> Result<(), RecordError> {
         file::remove_tree(&self.failed_up_folder(tunnel))?;
         file::remove_if_empty(&self.folder.join(FOLDER))
