@@ -73,10 +73,10 @@ impl<T: Tables> Engine<'_, T> {
             });
         }
         let blocks = askers.into_iter().map(|(pair, askers)| {
-            let old = self.recorded_block(ruleset, &pair)?;
-            Ok(self.clear_text_block(pair, askers, old))
+            let old = recorded.iter().find(|block| (block.local, block.remote) == pair);
+            self.clear_text_block(pair, askers, old.cloned())
         });
-        blocks.collect()
+        Ok(blocks.collect())
     }
 
     /// Adds a tunnel's openers whose policy asks for blocked pairs.

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::restore::all_rules;
-use super::tunnel::outer;
+use super::tunnel::other_family_esp;
 use super::{ApplyError, Change, Engine, Note, checked, journal, may_be_drift};
 use crate::daemon::ConnectionName;
 use crate::firewall::{DesiredState, Drift, TunnelId, base_chain, block_order, gateway_rules, release_base_chains};
@@ -78,7 +78,11 @@ impl<T: Tables> Engine<'_, T> {
     pub fn start(&mut self) -> Result<StartReport, ApplyError> {
         let wanted = self.desired_records(&self.recorded()?)?;
         let mut started = StartReport::default();
-        for ruleset in Ruleset::all_rulesets() {
+        // Where iptables is another one now, the rules are installed by that one before they are
+        // removed from the one before: a packet must pass both meanwhile.
+        let defaults: BTreeSet<_> = self.default_rulesets()?.into_values().collect();
+        let others = Ruleset::all_rulesets().filter(|ruleset| !defaults.contains(ruleset));
+        for ruleset in defaults.iter().copied().chain(others) {
             let wanted = wanted.get(&ruleset).map_or(&[][..], Vec::as_slice);
             let made = match self.reach_desired(ruleset, wanted) {
                 // Another firewall that loads its rules at the same moment, as at boot, removes
@@ -241,9 +245,9 @@ impl<T: Tables> Engine<'_, T> {
                 add(*ruleset, gateway);
             }
         }
-        for ruleset in Ruleset::all_rulesets() {
+        for (ruleset, recorded) in records_by_default(recorded, &default_rulesets) {
             let (mut blocks, mut records) = (Vec::new(), Vec::new());
-            for entry in recorded.get(&ruleset).into_iter().flatten() {
+            for entry in recorded.into_values() {
                 match entry {
                     Record::Tunnel(record) => records.push((**record).clone()),
                     Record::ClearTextBlock(block) => blocks.push((**block).clone()),
@@ -256,7 +260,7 @@ impl<T: Tables> Engine<'_, T> {
                 add(ruleset, block);
             }
             for record in records {
-                if let Some((family, outer)) = outer(&record, self.context.settings.gateway.esp)
+                if let Some((family, outer)) = other_family_esp(&record, self.context.settings.gateway.esp)
                     && let Some(ruleset) = default_rulesets.get(&family)
                 {
                     add(*ruleset, Record::EspPeer(outer));
@@ -268,6 +272,18 @@ impl<T: Tables> Engine<'_, T> {
         Ok(entries
             .map(|(ruleset, entries)| (ruleset, entries.into_values().collect()))
             .collect())
+    }
+
+    /// Whether another iptables than the default one has records that `start` moves.
+    pub(super) fn has_moves(&self) -> Result<bool, ApplyError> {
+        let defaults = self.default_rulesets()?;
+        for ruleset in Ruleset::all_rulesets() {
+            let is_other = defaults.get(&ruleset.family).is_some_and(|default| *default != ruleset);
+            if is_other && self.store.has_entries(ruleset)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// The default ruleset of each family. A family without settings may have none, and so may one
@@ -448,6 +464,27 @@ impl<T: Tables> Engine<'_, T> {
         }
         Ok(found.iter().any(Drift::is_repairable))
     }
+}
+
+/// The records of each family, in its default ruleset: also those that another iptables has
+/// installed. If a call died while it moved a record, it is in two rulesets; the first one counts,
+/// as for every call.
+fn records_by_default<'r>(
+    recorded: &'r RecordedRulesets,
+    defaults: &BTreeMap<Family, Ruleset>,
+) -> BTreeMap<Ruleset, BTreeMap<&'r TunnelId, &'r Record>> {
+    let mut by_default: BTreeMap<Ruleset, BTreeMap<&TunnelId, &Record>> = BTreeMap::new();
+    for ruleset in defaults.values() {
+        by_default.entry(*ruleset).or_default();
+    }
+    for ruleset in Ruleset::all_rulesets() {
+        let target = defaults.get(&ruleset.family).copied().unwrap_or(ruleset);
+        for entry in recorded.get(&ruleset).into_iter().flatten() {
+            let records = by_default.entry(target).or_default();
+            records.entry(entry.id()).or_insert(entry);
+        }
+    }
+    by_default
 }
 
 /// The change from one set of records to another.

@@ -11,7 +11,7 @@ use super::desired_state::{ChainRegion, DesiredChain, DesiredState};
 use crate::netfilter::{BuiltIn, ChainName, Counters, IptablesSave, Rule, SavedRule, SavedTable, Table, normalize};
 use crate::settings::JumpPlace;
 
-/// One thing that is not as it should be.
+/// A difference between the record and the kernel's rules.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Drift {
     /// In which table.
@@ -20,7 +20,7 @@ pub struct Drift {
     pub kind: DriftKind,
 }
 
-/// What can be otherwise than it should.
+/// The kinds of differences.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DriftKind {
     /// An older version of this program installed the rules, in another layout.
@@ -329,13 +329,13 @@ fn chain_drift(name: &ChainName, chain: &DesiredChain, matched: &MatchedRules<'_
     kinds
 }
 
-/// Which line of a chain is which rule.
+/// Which listed line of a chain matches which desired rule.
 #[derive(Debug)]
 pub(super) struct MatchedRules<'s> {
     lines: &'s [SavedRule],
     /// For each line the number of its rule, as [`DesiredChain::rules`] counts.
     rules: Vec<Option<usize>>,
-    /// The rules that no line is.
+    /// The rules without a listed line.
     pub(super) missing: Vec<Rule>,
 }
 

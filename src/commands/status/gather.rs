@@ -62,9 +62,9 @@ pub(super) struct TunnelStatus {
     pub(super) record: TunnelRecord,
     /// When a daemon last called about it, in seconds since 1970 (UTC).
     pub(super) last_call: Option<u64>,
-    /// What came out of it and went into it; nothing, where the firewall cannot be listed.
+    /// The counters of its rules; `None` if the firewall cannot be listed.
     pub(super) traffic: Option<TrafficCounters>,
-    /// Whether its daemon runs; nothing, where it is not known which one it was.
+    /// Whether its daemon runs; `None` if the daemon is unknown.
     pub(super) daemon_runs: Option<bool>,
     /// Whether the kernel has its IPsec policy; `None` if that is unknown.
     pub(super) policy_present: Option<bool>,
@@ -135,7 +135,7 @@ pub(super) struct GatewayStatus {
 pub(super) struct BlockedPair {
     pub(super) ruleset: Ruleset,
     pub(super) record: ClearTextBlockRecord,
-    /// What was dropped between them; nothing, where the firewall cannot be listed.
+    /// The packets dropped between them; `None` if the firewall cannot be listed.
     pub(super) dropped: Option<Counters>,
 }
 
@@ -149,11 +149,11 @@ pub(super) struct TrafficCounters {
 /// The settings file, and whether what it says is applied.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct SettingsStatus {
-    /// Where it is, or would be.
+    /// The path of the file, whether or not it exists.
     pub(super) path: PathBuf,
-    /// Whether it is there.
+    /// Whether the file exists.
     pub(super) is_there: bool,
-    /// What is wrong with it. One line.
+    /// The error in the file, on one line.
     pub(super) error: Option<String>,
     /// Whether what it says is applied to the gateway and to tunnels that are up; nothing, if that
     /// is not known.

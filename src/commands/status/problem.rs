@@ -114,7 +114,7 @@ impl ProblemKind {
     }
 }
 
-/// One thing that is not as it should be.
+/// A problem in a report.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Problem {
     pub(super) severity: Severity,

@@ -158,3 +158,40 @@ fn the_systems_own_iptables_and_the_default_folder_do() {
         "gone\n"
     );
 }
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn start_moves_what_the_other_variant_has() {
+    for (backend, other) in [(Backend::Nft, Backend::Legacy), (Backend::Legacy, Backend::Nft)] {
+        let machine = Namespace::new(backend);
+        machine.settings("[gateway]\nesp = \"negotiated\"\n[tunnel]\nallow = \"replies\"\n");
+        let own_of = |backend| Family::ALL.map(|family| own_chain_sizes(&machine.saved_by(backend, family)));
+        let before = [backend, other].map(own_of);
+        fs::remove_dir_all(machine.programs()).expect("no other programs");
+        let [first, later] = [backend, other].map(|plain| {
+            let folder = link_both(&machine, &plain.to_string(), plain);
+            machine.hook().option("--programs", folder)
+        });
+        let inner6 = find_call("libreswan-4.10", "net-net", "up-client")
+            .with("PLUTO_MY_CLIENT", "fd00:1::/64")
+            .with("PLUTO_PEER_CLIENT", "fd00:2::/64");
+        assert_eq!(first.operate(&["start"]).code, Some(0));
+        first.expect_success(&strongswan_up());
+        first.expect_success(&inner6);
+        let status = later.operate(&["status"]).out_text();
+        assert!(status.contains("to install with the present iptables"), "{status}");
+        let started = later.operate(&["start"]);
+        assert_eq!(started.code, Some(0), "{backend}: {}", started.err_text());
+        assert_eq!(own_of(backend), before[0], "{backend}");
+        let peers = machine.saved_by(other, Family::Ipv4);
+        assert!(peers.contains("-A PLUTO-E-"), "{backend}: {peers}");
+        assert_eq!(
+            later.operate(&["restore"]).out_text(),
+            "nothing to restore, all rules are loaded\n"
+        );
+        later.expect_success(&strongswan_up().opposite());
+        later.expect_success(&inner6.clone().with_verb("down-client"));
+        assert_eq!(later.operate(&["stop"]).code, Some(0));
+        assert_eq!([backend, other].map(own_of), before, "{backend}");
+    }
+}
