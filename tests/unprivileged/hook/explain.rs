@@ -4,7 +4,7 @@ use std::fs;
 use std::process::{Command, Stdio};
 
 use super::fakes::Fakes;
-use crate::support::binary::{Call, Ending, is_printable};
+use crate::support::binary::{Call, Ending, Hook, is_printable};
 use crate::support::captures::{find_call, libreswan_up, strongswan_up};
 
 /// What it says; nothing but listings is started, and nothing is changed.
@@ -238,6 +238,62 @@ fn more_than_three_tunnels_are_a_list_to_choose_from() {
         &["10.2.0.7", "10.1.0.9", "--diagram"],
         2,
         &["the name of one tunnel"],
+    );
+}
+
+#[test]
+fn two_or_three_tunnels_are_listed_in_the_order_of_numbers_and_then_explained() {
+    let mut fakes = Fakes::new();
+    for number in [10, 2, 9] {
+        fakes.expect_success(&libreswan_up().with("PLUTO_PEER_CLIENT", format!("10.9.{number}.0/24")));
+    }
+    let text = explain_output(&mut fakes, &["net-net"]);
+    let (list, blocks) = text.split_once("\n\n").expect("a list before the first tunnel");
+    let networks = ["10.9.2.0/24", "10.9.9.0/24", "10.9.10.0/24"];
+    assert!(
+        list.starts_with("3 tunnels of net-net; name one by its short name\n"),
+        "{text}"
+    );
+    for text in [list, blocks] {
+        let places = networks.map(|network| text.find(network).expect("a network"));
+        assert!(places.is_sorted(), "{text}");
+    }
+    assert_eq!(blocks.matches("\nALLOWED\n").count(), 3, "{text}");
+}
+
+#[test]
+fn the_list_of_tunnels_says_too_where_the_kernel_differs_or_nothing_is_recorded() {
+    let mut fakes = gateway();
+    fakes.tables[0]
+        .restore("*filter\n-D FORWARD -j PLUTO-FORWARD\nCOMMIT\n")
+        .unwrap();
+    let ending = explain(&mut fakes, &[]);
+    let text = ending.out_text();
+    assert_eq!(ending.code, Some(1), "{text}");
+    assert!(
+        text.starts_with("WARNING: the kernel differs from the record"),
+        "{text}"
+    );
+    assert!(text.contains("\n\n3 tunnels up\n"), "{text}");
+    let elsewhere = fakes.path("elsewhere");
+    let hook = Hook::new()
+        .option("--state-dir", &elsewhere)
+        .option("--programs", fakes.programs());
+    for words in [&["explain"][..], &["explain", "10.2.0.7", "10.1.0.9", "22"]] {
+        let ending = hook.operate(words);
+        let text = ending.out_text();
+        assert_eq!(ending.code, Some(1), "{text}");
+        assert!(
+            text.starts_with("WARNING: nothing is recorded\n  chains of pluto-updown are loaded"),
+            "{text}"
+        );
+    }
+    let ending = hook.operate(&["explain", "net-net"]);
+    assert_eq!(ending.code, Some(1));
+    assert!(
+        ending.err_text().contains("chains of pluto-updown are loaded"),
+        "{}",
+        ending.err_text()
     );
 }
 
@@ -587,6 +643,8 @@ fn no_line_is_wider_than_the_terminal() {
             "CN=somebody with a long name, OU=and a department, O=Example, C=CH",
         );
     fakes.expect_success(&long);
+    // So that the listing is the present one.
+    fakes.operate(&["status"]);
     for words in [
         &[][..],
         &["net-net"],
