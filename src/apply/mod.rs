@@ -18,8 +18,8 @@ mod restore;
 mod tunnel;
 
 pub use forget::note_down;
-pub(crate) use gateway::InstalledRecords;
 pub use gateway::{Blocked, StartReport};
+pub(crate) use gateway::{InstalledRecords, RecordedRulesets};
 pub(crate) use preview::Preview;
 pub(crate) use restore::Comparison;
 
@@ -31,7 +31,7 @@ use ipnet::IpNet;
 
 use crate::daemon::{ConnectionName, PeerText};
 use crate::firewall::{
-    DesiredState, Drift, JumpConfig, PlanFault, PolicyError, RulesetChange, plan_faults, transition,
+    DesiredState, Drift, JumpConfig, MissingInterface, PlanFault, PolicyError, RulesetChange, plan_faults, transition,
 };
 use crate::net::Family;
 use crate::netfilter::iptables::{RefusalReason, Tables, TablesError};
@@ -120,6 +120,15 @@ pub enum Note {
         /// Its virtual address.
         address: IpAddr,
     },
+    /// A tunnel's XFRM interface does not exist.
+    MissingInterface {
+        /// The connection.
+        connection: ConnectionName,
+        /// The interface's number.
+        if_id: u32,
+        /// What happens to packets into the tunnel.
+        effect: MissingInterface,
+    },
 }
 
 impl fmt::Display for Note {
@@ -137,6 +146,19 @@ impl fmt::Display for Note {
             Self::BlockHasNoEffect { connection, address } => write!(
                 f,
                 "{connection}: when-down = \"block\" blocks only packets from {address}, which the gateway has only while the tunnel is up; to send nothing unencrypted, name the interface in only-ipsec"
+            ),
+            Self::MissingInterface {
+                connection,
+                if_id,
+                effect,
+            } => write!(
+                f,
+                "{connection}: no XFRM interface has if_id {if_id}: {}; create it, and run pluto-updown start",
+                match effect {
+                    MissingInterface::Undecided => "your own rules decide about packets into the tunnel",
+                    MissingInterface::Dropped => "packets into the tunnel are dropped by their addresses",
+                    MissingInterface::Unrestricted => "packets into the tunnel are not restricted",
+                }
             ),
             Self::Conflict {
                 connection,

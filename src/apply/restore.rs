@@ -1,9 +1,11 @@
 //! Compares the kernel's rules with the record, and repairs them.
 
+use std::collections::BTreeMap;
 use std::panic::resume_unwind;
 use std::thread;
 
-use super::{ApplyError, Engine, checked, may_be_drift};
+use super::gateway::difference;
+use super::{ApplyError, Change, Engine, SettingsOrigin, checked, may_be_drift};
 use crate::firewall::{
     DesiredState, Drift, DriftKind, Repair, RuleProbe, TunnelRules, detect_drift, in_stages, reconcile, rule_probes,
 };
@@ -11,7 +13,7 @@ use crate::netfilter::iptables::{Tables, TablesError};
 use crate::netfilter::{
     Backend, Chain, ChainName, IptablesSave, RestoreCommand, Ruleset, Section, Table, restore_text,
 };
-use crate::state::{Record, RecordError};
+use crate::state::{Record, RecordError, TunnelRecord};
 
 /// How many times the comparison is repeated if the kernel's rules change during the repair.
 const TRIES: usize = 3;
@@ -111,6 +113,54 @@ impl<T: Tables> Engine<'_, T> {
         repaired.map(|()| found)
     }
 
+    /// Makes rules again for tunnels whose XFRM interface was created or renamed since. The
+    /// recorded policies stay. Returns how many tunnels have changed.
+    ///
+    /// # Errors
+    /// If a record cannot be read, or a change cannot be made.
+    pub fn match_new_interfaces(&mut self) -> Result<usize, ApplyError> {
+        let mut changed = 0;
+        for change in self.plan_new_interfaces()? {
+            changed += change.added.len();
+            self.carry_out_in_parts(change)?;
+        }
+        Ok(changed)
+    }
+
+    /// The changes that this makes.
+    ///
+    /// # Errors
+    /// If a record cannot be read.
+    pub fn plan_new_interfaces(&mut self) -> Result<Vec<Change>, ApplyError> {
+        // Without any the recorded ones stay.
+        if self.context.interfaces.is_empty() {
+            return Ok(Vec::new());
+        }
+        let origin = std::mem::replace(&mut self.context.settings_origin, SettingsOrigin::Record);
+        let changes = Ruleset::all_rulesets().map(|ruleset| self.new_interfaces_of(ruleset));
+        let changes: Result<Vec<_>, _> = changes.collect();
+        self.context.settings_origin = origin;
+        Ok(changes?.into_iter().filter(|change| !change.is_empty()).collect())
+    }
+
+    fn new_interfaces_of(&self, ruleset: Ruleset) -> Result<Change, ApplyError> {
+        let mut change = difference(ruleset, &[], &[]);
+        let tunnels = self.store.tunnels(ruleset)?;
+        if tunnels.iter().all(|record| record.tunnel.if_id_out.is_none()) {
+            return Ok(change);
+        }
+        let mut before: BTreeMap<_, _> = tunnels.iter().map(|record| (&record.id, record)).collect();
+        for new in self.agree_all(tunnels.clone(), self.installed(ruleset)?.mark)? {
+            // What else has changed since is left to `start`.
+            let is_moved = |old: &&TunnelRecord| old.tunnel_rules.interface != new.tunnel_rules.interface;
+            if let Some(old) = before.remove(&new.id).filter(is_moved) {
+                change.removed.push(old.clone().into());
+                change.added.push(new.into());
+            }
+        }
+        Ok(change)
+    }
+
     /// Repairs a ruleset to match a desired state. Correct rules are not touched. The kernel is not
     /// asked for rules that it lists in another form, since a daemon may be waiting: they are
     /// written again.
@@ -188,6 +238,12 @@ impl<T: Tables> Engine<'_, T> {
 }
 
 impl Comparison {
+    /// Whether the kernel's rules do something else than the record says.
+    #[must_use]
+    pub fn differs(&self) -> bool {
+        self.drifts.iter().any(Drift::has_effect)
+    }
+
     /// The comparison without asking the kernel for rules that it lists in another form.
     fn unasked(wanted: DesiredState, saved: IptablesSave) -> Self {
         Self {

@@ -8,16 +8,17 @@ use std::fmt::Write as _;
 use super::Detail;
 use super::command_context::{CommandContext, print, rulesets, show};
 use super::drift_words::{counted_drifts, repairs};
+use super::no_record::UnrecordedSas;
 use super::start::tunnels_without_rules;
-use crate::apply::{Engine, Preview};
+use crate::apply::{Context, Engine, Preview};
 use crate::cli::{Mode, Options, RoutingOwner};
 use crate::firewall::{Drift, Repair};
 use crate::netfilter::{Ruleset, Table, restore_text};
-use crate::netlink;
+use crate::netlink::{self, xfrm_interfaces};
 use crate::routing::{RoutingEngine, RoutingError};
 use crate::state::{FailedUp, Store};
 use crate::updown::{HookError, close_late, note_leftovers};
-use crate::words::one_line;
+use crate::words::{counted_noun, one_line};
 
 /// Reinstalls what is missing, and reports it. Returns the exit code: 1 if something could not be
 /// reinstalled.
@@ -68,7 +69,7 @@ fn restore(command: &CommandContext<'_>, store: &Store, detail: Detail) -> Resul
     let mut restored = Restored::default();
     let mut programs = command.programs(store);
     let rulesets = rulesets(&programs, store)?;
-    let mut engine = Engine::new(store, &mut programs, command.changing_context(store)?);
+    let mut engine = Engine::new(store, &mut programs, with_interfaces(command.changing_context(store)?));
     engine.recover()?;
     for ruleset in engine.upgrade()? {
         // Writing into a String cannot fail.
@@ -89,7 +90,24 @@ fn restore(command: &CommandContext<'_>, store: &Store, detail: Detail) -> Resul
             Err(error) => restored.fail(&error),
         }
     }
-    for failed in tunnels_without_rules(command) {
+    match engine.match_new_interfaces() {
+        Ok(0) => {}
+        Ok(tunnels) => {
+            let tunnels = counted_noun(tunnels, "tunnel");
+            // Writing into a String cannot fail.
+            let _ = writeln!(restored.text, "restored: the rules of {tunnels} for an XFRM interface");
+        }
+        Err(error) => restored.fail(&error),
+    }
+    let late = tunnels_without_rules(command);
+    if late.is_empty()
+        && !has_tunnels(store)?
+        && let Some(found) = UnrecordedSas::in_kernel()
+    {
+        // Writing into a String cannot fail.
+        let _ = writeln!(restored.text, "needs you: {}; {}", found.text, found.fix.fix_text());
+    }
+    for failed in late {
         // Writing into a String cannot fail.
         let _ = writeln!(restored.text, "{}", without_rules_line(&failed));
     }
@@ -97,6 +115,15 @@ fn restore(command: &CommandContext<'_>, store: &Store, detail: Detail) -> Resul
         restore_routes(command, store, &mut restored)?;
     }
     Ok(restored)
+}
+
+fn has_tunnels(store: &Store) -> Result<bool, HookError> {
+    for ruleset in Ruleset::all_rulesets() {
+        if store.has_tunnels(ruleset)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn restore_routes(command: &CommandContext<'_>, store: &Store, restored: &mut Restored) -> Result<(), HookError> {
@@ -115,7 +142,7 @@ fn preview(command: &CommandContext<'_>, detail: Detail) -> Result<u8, HookError
     let store = command.peek();
     let mut programs = command.programs(&store);
     let rulesets = rulesets(&programs, &store)?;
-    let mut engine = Engine::new(&store, &mut programs, command.context());
+    let mut engine = Engine::new(&store, &mut programs, with_interfaces(command.context()));
     let mut preview = Preview::new("restore");
     note_leftovers(&store, &mut preview)?;
     for ruleset in rulesets {
@@ -126,6 +153,14 @@ fn preview(command: &CommandContext<'_>, detail: Detail) -> Result<u8, HookError
         if !sections.is_empty() {
             preview.add_rules(ruleset, restore_text(&sections));
         }
+    }
+    for change in engine.plan_new_interfaces()? {
+        let tunnels = counted_noun(change.added.len(), "tunnel");
+        preview.sum_up(format_args!(
+            "{tunnels}: rules for an XFRM interface ({})",
+            change.ruleset
+        ));
+        preview.add_rules(change.ruleset, restore_text(&engine.sections(&change)?));
     }
     let without_rules = tunnels_without_rules(command).into_iter();
     without_rules.for_each(|failed| preview.sum_up(without_rules_line(&failed)));
@@ -140,6 +175,14 @@ fn preview(command: &CommandContext<'_>, detail: Detail) -> Result<u8, HookError
     }
     show(&preview, detail)?;
     Ok(0)
+}
+
+/// The context with the present XFRM interfaces. Without them the recorded ones stay.
+fn with_interfaces(context: Context) -> Context {
+    Context {
+        interfaces: xfrm_interfaces().unwrap_or_default(),
+        ..context
+    }
 }
 
 fn without_rules_line(failed: &FailedUp) -> String {

@@ -195,7 +195,9 @@ fn is_worth_a_warning(note: &Note, trigger: StartTrigger, root: &Path) -> bool {
         Note::NoUserJump(..) => trigger == StartTrigger::Change,
         // With the module, and without the family, it is disabled (ipv6.disable=1).
         Note::NoFamily(_) => !root.join("sys/module/ipv6").exists(),
-        Note::NotExempt(_) | Note::Conflict { .. } | Note::BlockHasNoEffect { .. } => true,
+        Note::NotExempt(_) | Note::Conflict { .. } | Note::BlockHasNoEffect { .. } | Note::MissingInterface { .. } => {
+            true
+        }
     }
 }
 

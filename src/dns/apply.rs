@@ -28,7 +28,7 @@ pub(super) enum UnknownAuthor {
     Leave,
 }
 
-/// How a command went.
+/// The result of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum CommandResult {
     /// It succeeded.
@@ -126,7 +126,7 @@ fn with_engine(
     engine.errors
 }
 
-/// A call at work.
+/// The engine of one call.
 pub(super) struct ResolverEngine<'a> {
     pub(super) store: &'a ResolverStore,
     pub(super) system: &'a System,
@@ -492,8 +492,8 @@ impl<'a> ResolverEngine<'a> {
         match (content(current, &copies), unknown_author) {
             (Content::Ours, _) => Ok(Some(copies.original)),
             (Content::Edited, _) => self.keep_edit(path, current, &copies).map(Some),
-            (Content::Foreign, UnknownAuthor::TakeOver) => self.take_over(record, path, current).map(Some),
-            (Content::Foreign, UnknownAuthor::Leave) => Ok(None),
+            (Content::Others, UnknownAuthor::TakeOver) => self.take_over(record, path, current).map(Some),
+            (Content::Others, UnknownAuthor::Leave) => Ok(None),
         }
     }
 
@@ -570,7 +570,7 @@ impl<'a> ResolverEngine<'a> {
         let original = match content(&current, &copies) {
             Content::Ours => copies.original,
             Content::Edited => self.keep_edit(path, &current, &copies)?,
-            Content::Foreign => return Ok(()),
+            Content::Others => return Ok(()),
         };
         self.write_file(record, path, &current, &original)
     }

@@ -73,5 +73,6 @@ pub use tunnel::{
     tunnel_rules,
 };
 pub(crate) use tunnel::{
-    BucketMember, PolicyError, TunnelId, TunnelOrder, are_alike, can_move, kept_sources, may_have_become,
+    BucketMember, MissingInterface, PolicyError, TunnelId, TunnelOrder, are_alike, can_move, kept_sources,
+    may_have_become,
 };

@@ -133,6 +133,13 @@ impl Store {
         file::remove(&self.folder.join("daemons").join(daemon.to_string()))
     }
 
+    /// Whether this ruleset has a tunnel's record. Reads none.
+    pub(crate) fn has_tunnels(&self, ruleset: Ruleset) -> Result<bool, RecordError> {
+        is_any(file::file_names(&self.tunnels_folder(ruleset))?, |name| {
+            member_id(name).is_some_and(|id| id.is_tunnel())
+        })
+    }
+
     /// Finds a tunnel's record, or a free id for it.
     ///
     /// # Errors
@@ -194,7 +201,7 @@ impl Store {
             self.add_index_files(ruleset, new)?;
         }
         let renamed = file::rename(&self.new_file(ruleset, new.id()), &self.tunnel_file(ruleset, new.id()));
-        self.settled(ruleset, [&[], std::slice::from_ref(new.id())], renamed)?;
+        self.records_changed(ruleset, [&[], std::slice::from_ref(new.id())], renamed)?;
         moved.map_or(Ok(()), |old| {
             self.remove_index_files(ruleset, old, std::slice::from_ref(new))
         })

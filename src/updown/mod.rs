@@ -261,27 +261,14 @@ fn route_options(options: &Options, event: &Event) -> RouteOptions {
 /// The XFRM interfaces, where the tunnel to be opened leaves by one of which only the number is
 /// known.
 ///
-/// Without them the tunnel is opened all the same: packets out of it are accepted, and packets into
-/// it are left to other rules.
+/// Without them the tunnel is opened all the same: packets out of it are accepted.
 fn interfaces(action: &FirewallAction) -> Vec<XfrmInterface> {
-    let number = match action {
-        FirewallAction::Open(tunnel) => tunnel.if_id_out,
-        FirewallAction::Close(_) | FirewallAction::Nothing => None,
-    };
-    let Some(number) = number else { return Vec::new() };
-    match xfrm_interfaces() {
-        Ok(interfaces) => {
-            if !interfaces.iter().any(|interface| interface.if_id == number) {
-                warn!(
-                    "no XFRM interface has if_id {number} (PLUTO_IF_ID_OUT): your own rules decide about packets into the tunnel"
-                );
-            }
-            interfaces
-        }
-        Err(error) => {
+    match action {
+        FirewallAction::Open(tunnel) if tunnel.if_id_out.is_some() => xfrm_interfaces().unwrap_or_else(|error| {
             warn!("{error}");
             Vec::new()
-        }
+        }),
+        FirewallAction::Open(_) | FirewallAction::Close(_) | FirewallAction::Nothing => Vec::new(),
     }
 }
 
@@ -344,12 +331,18 @@ pub(crate) fn know_recorded_tunnels(context: &mut Context, store: &Store) -> Res
     for ruleset in Ruleset::all_rulesets() {
         records.extend(store.tunnels(ruleset)?);
     }
+    know_tunnels(context, &records.iter().collect::<Vec<_>>());
+    Ok(())
+}
+
+/// The same for records that have been read already.
+pub(crate) fn know_tunnels(context: &mut Context, records: &[&TunnelRecord]) {
     if context.interfaces.is_empty() && records.iter().any(|record| record.tunnel.if_id_out.is_some()) {
         // Without them such a tunnel gets the rules of one without its interface.
         context.interfaces = xfrm_interfaces().unwrap_or_default();
     }
     let settings = &context.settings;
-    let views = records.iter().flat_map(TunnelRecord::opener_views);
+    let views = records.iter().flat_map(|record| record.opener_views());
     let views: Vec<_> = views
         .map(|(tunnel, policy)| (settings.policy(&tunnel), tunnel, policy))
         .collect();
@@ -368,7 +361,6 @@ pub(crate) fn know_recorded_tunnels(context: &mut Context, store: &Store) -> Res
             context.path_mtus.insert(peer, size);
         }
     }
-    Ok(())
 }
 
 /// Says in a preview what comes before the rest.

@@ -395,6 +395,16 @@ impl World {
         self.work(|engine| engine.start())
     }
 
+    /// The same where nothing but that is of interest.
+    pub fn start_quietly(&mut self) {
+        self.start().expect("a start");
+    }
+
+    /// What `pluto-updown restore` does first.
+    pub fn match_new_interfaces(&mut self) {
+        self.work(|session| session.match_new_interfaces()).expect("new rules");
+    }
+
     /// The parts in which `pluto-updown start` changes very many tunnels.
     pub fn start_parts(&mut self) -> Vec<Change> {
         self.work(|engine| engine.plan_start_parts()).expect("a plan")

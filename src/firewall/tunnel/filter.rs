@@ -46,7 +46,7 @@ pub(crate) fn selector_matches(tunnel: &Tunnel, direction: Direction) -> Vec<Mat
         .collect()
 }
 
-fn traffic_match(tunnel: &Tunnel, direction: Direction, traffic: &Traffic) -> Option<Match> {
+pub(super) fn traffic_match(tunnel: &Tunnel, direction: Direction, traffic: &Traffic) -> Option<Match> {
     match traffic {
         Traffic::Any => None,
         narrowed @ (Traffic::Protocol(_) | Traffic::Ports { .. } | Traffic::Icmp(_)) => {

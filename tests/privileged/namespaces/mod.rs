@@ -11,6 +11,7 @@ mod dry_runs;
 mod explained;
 mod failed_ups;
 mod flush;
+mod interfaces;
 mod lock;
 mod logged;
 mod one_order;
