@@ -95,7 +95,8 @@ impl Operation {
     }
 }
 
-/// One verb: the operations that it asks for, in order, and which end of ours they are about.
+/// One verb: the operations that it asks for, in order, and whether the local end is the gateway
+/// alone.
 ///
 /// `up-client-v6`, `route-host`; from libreswan 5.4 with `updown-config=async` also
 /// `prepare-route-up` and `prepare-up`, which have no scope; `disconnectNM` with a scope and

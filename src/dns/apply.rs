@@ -492,8 +492,8 @@ impl<'a> ResolverEngine<'a> {
         match (content(current, &copies), unknown_author) {
             (Content::Ours, _) => Ok(Some(copies.original)),
             (Content::Edited, _) => self.keep_edit(path, current, &copies).map(Some),
-            (Content::Foreign, UnknownAuthor::TakeOver) => self.take_over(record, path, current).map(Some),
-            (Content::Foreign, UnknownAuthor::Leave) => Ok(None),
+            (Content::Others, UnknownAuthor::TakeOver) => self.take_over(record, path, current).map(Some),
+            (Content::Others, UnknownAuthor::Leave) => Ok(None),
         }
     }
 
@@ -570,7 +570,7 @@ impl<'a> ResolverEngine<'a> {
         let original = match content(&current, &copies) {
             Content::Ours => copies.original,
             Content::Edited => self.keep_edit(path, &current, &copies)?,
-            Content::Foreign => return Ok(()),
+            Content::Others => return Ok(()),
         };
         self.write_file(record, path, &current, &original)
     }

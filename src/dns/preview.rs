@@ -107,7 +107,7 @@ impl ResolverEngine<'_> {
         let original = match content(&current, &copies) {
             Content::Ours => copies.original,
             Content::Edited => without_ours(&current, &copies),
-            Content::Foreign => return Ok(None),
+            Content::Others => return Ok(None),
         };
         Ok(Some((path.clone(), original)))
     }

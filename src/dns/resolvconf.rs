@@ -1,5 +1,8 @@
 //! The file `resolv.conf` (resolv.conf(5)) as text: what it is with a peer's name servers in it.
 //! Pure.
+//!
+//! The crate resolv-conf parses such a file into a configuration and writes all of it. The lines
+//! that an administrator wrote, comments among them, would not stay as they are.
 
 #[cfg(test)]
 mod tests;
@@ -140,7 +143,7 @@ pub(crate) enum Content {
     /// This program's content, edited: some of this program's lines are in it.
     Edited,
     /// Another program's content.
-    Foreign,
+    Others,
 }
 
 /// Decides whose content a file has. This program's first line alone proves nothing: editors keep
@@ -152,7 +155,7 @@ pub(crate) fn content(current: &[u8], copies: &FileCopies) -> Content {
         // An older version kept no copy of what it wrote.
         return match author(current) {
             Author::Ours => Content::Ours,
-            Author::StockScript | Author::Other => Content::Foreign,
+            Author::StockScript | Author::Other => Content::Others,
         };
     };
     let is_next = next
@@ -165,7 +168,7 @@ pub(crate) fn content(current: &[u8], copies: &FileCopies) -> Content {
     let is_of_ours = |line: &[u8]| line == MARK.as_bytes() || additions.has_server(line);
     match current.split(|byte| *byte == b'\n').any(is_of_ours) {
         true => Content::Edited,
-        false => Content::Foreign,
+        false => Content::Others,
     }
 }
 

@@ -98,7 +98,7 @@ impl System {
 }
 
 /// Whether `/proc/PID/status` is that of a service of this machine: a system's account, and no
-/// other PID namespace than ours below.
+/// other PID namespace than this process's below.
 fn is_system_service(status: &str) -> bool {
     let words = |key: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(key))?;

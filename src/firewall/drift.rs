@@ -44,8 +44,9 @@ pub enum DriftKind {
     /// The jump in a built-in chain is misplaced: so many other rules are on the wrong side of it,
     /// of which this is the first.
     Misplaced(BuiltIn, JumpPlace, usize, String),
-    /// No rule of the administrator's leads from the built-in chain to this one of ours, where the
-    /// administrator is to install it. Perhaps this chain has such a rule, and nothing leads there.
+    /// No rule of the administrator's leads from the built-in chain to this chain of pluto-updown,
+    /// where the administrator is to install it. Perhaps this chain has such a rule, and nothing
+    /// leads there.
     NoUserJump(ChainName, Option<String>),
 }
 
@@ -104,8 +105,8 @@ pub(crate) enum DriftRemedy<'a> {
     Restore,
     /// `start`, or the next call: the rules are written again in the present layout.
     Rewrite,
-    /// The administrator, who adds a jump to this chain of ours. Perhaps this chain of theirs has
-    /// one, and nothing leads there.
+    /// The administrator, who adds a jump to this chain of pluto-updown. Perhaps this chain of the
+    /// administrator's has one, and nothing leads there.
     UserJump(&'a ChainName, Option<&'a str>),
 }
 

@@ -4,6 +4,9 @@
 //! [`net_objects`] says what there is, [`commands`] how `ip` would say it, [`network`] what can be
 //! done with it, [`kernel`] does it. Netlink answers with an error number, where `ip` prints a text
 //! that differs from version to version, and starts no process for it.
+//!
+//! The messages are those of the crate netlink-packet-route. The crate rtnetlink, which would send
+//! them, needs an async runtime (tokio), and starting one costs a hook call more than its requests.
 
 pub(crate) mod commands;
 mod connected;

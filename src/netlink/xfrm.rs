@@ -3,8 +3,8 @@
 //!
 //! A policy selects the packets for IPsec; it exists as long as its tunnel is up, even if its
 //! daemon has died. The kernel's structures (`linux/xfrm.h`) have a fixed layout, which is read
-//! here field by field. No crate: the one there is reads them all, and writes them, for a list of
-//! six fields.
+//! here field by field. The crate netlink-packet-xfrm (0.3.1) needs netlink-packet-core 0.7 beside
+//! our 0.9, and six fields are read here.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

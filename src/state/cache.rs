@@ -59,7 +59,7 @@ impl ListedRecords {
         self.is_all && !self.names.iter().any(|name| name == id.as_str())
     }
 
-    /// After a change that is settled.
+    /// After a change that is complete.
     fn change(&mut self, removed: &[TunnelId], added: &[TunnelId]) {
         let is_of = |ids: &[TunnelId], name: &str| ids.iter().any(|id| id.as_str() == name);
         self.names.retain(|name| !is_of(removed, name) && !is_of(added, name));
@@ -179,7 +179,7 @@ impl Store {
     }
 
     /// The same for records that went and came in a ruleset.
-    pub(crate) fn settled(
+    pub(crate) fn records_changed(
         &self,
         ruleset: Ruleset,
         [removed, added]: [&[TunnelId]; 2],

@@ -162,12 +162,14 @@ impl Store {
     }
 
     fn finish_files(&self, journal: &Journal, recovery: Recovery) -> Result<(), RecordError> {
-        let settled = self.try_finish_files(journal, recovery);
+        let finished = self.try_finish_files(journal, recovery);
         match recovery {
-            Recovery::RollForward => self.settled(journal.ruleset, [&journal.removed, &journal.added], settled),
+            Recovery::RollForward => {
+                self.records_changed(journal.ruleset, [&journal.removed, &journal.added], finished)
+            }
             Recovery::RollBack => {
                 self.invalidate();
-                settled
+                finished
             }
         }
     }

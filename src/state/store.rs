@@ -201,7 +201,7 @@ impl Store {
             self.add_index_files(ruleset, new)?;
         }
         let renamed = file::rename(&self.new_file(ruleset, new.id()), &self.tunnel_file(ruleset, new.id()));
-        self.settled(ruleset, [&[], std::slice::from_ref(new.id())], renamed)?;
+        self.records_changed(ruleset, [&[], std::slice::from_ref(new.id())], renamed)?;
         moved.map_or(Ok(()), |old| {
             self.remove_index_files(ruleset, old, std::slice::from_ref(new))
         })

@@ -256,6 +256,14 @@ impl Ending {
         String::from_utf8_lossy(&self.err).into_owned()
     }
 
+    /// It went well, and warned of nothing. Returns what it said.
+    #[track_caller]
+    pub fn said(&self) -> String {
+        let text = self.out_text();
+        assert_eq!((self.code, self.err_text()), (Some(0), String::new()), "{text}");
+        text
+    }
+
     /// It went well, and said nothing: what a daemon hears from a hook it logs, or takes for a fault.
     #[track_caller]
     pub fn assert_done(&self) {

@@ -57,6 +57,19 @@ pub fn strongswan_up() -> Call {
     find_call("strongswan-6.0.1", "net-net", "up-client")
 }
 
+/// `up`s of libreswan: of a tunnel with an interface, of one of IPv6, and of one with something in the nat table.
+pub fn kinds_of_ups() -> [Call; 3] {
+    [
+        find_call("libreswan-5.4", "vti", "up-client"),
+        find_call("libreswan-5.4", "v6", "up-client-v6"),
+        libreswan_up()
+            .with("PLUTO_CONNECTION", "private")
+            .with("PLUTO_ME", "192.0.2.1")
+            .with("PLUTO_MY_CLIENT", "10.0.10.1/32")
+            .with("CAT", "YES"),
+    ]
+}
+
 fn call(block: &str) -> Option<Call> {
     let mut lines = block.lines().skip_while(|line| !line.starts_with('>'));
     let words = lines.next()?.split('[').skip(1);

@@ -17,8 +17,8 @@
 //!   or `!`, and the contrary of every address.
 //!
 //! On purpose it is stricter than both: it knows only the options the project
-//! writes in the spelling in which they are printed, wants `-p` before the match
-//! that needs it, a table once in a text, the MSS changed in `mangle`, and no loop
+//! writes, in the spelling and in the order in which they are printed, right behind
+//! their match or target, wants `-p` before the match that needs it, a table once in a text, the MSS changed in `mangle`, and no loop
 //! even where no packet can come. `tests/privileged/strictness.rs` holds that against both.
 //! It keeps a rule in the spelling it got (blanks and the quotes of a comment apart),
 //! where iptables prints `-s 10.0.0.1` as `-s 10.0.0.1/32` and so on.
@@ -293,40 +293,30 @@ impl Kind {
     /// Whether a rule in any of its chains may have this target. Both backends change the MSS in the other tables too, which is not
     /// what those are for.
     fn accepts_target(self, target: &Target) -> bool {
-        match target {
-            Target::Drop => self != Self::Nat,
-            Target::Reject => self == Self::Filter,
-            Target::Snat(_) | Target::Dnat(_) | Target::Masquerade => self == Self::Nat,
-            Target::TcpMss(_) => self == Self::Mangle,
-            Target::Accept
-            | Target::Return
-            | Target::Log(_)
-            | Target::Nflog(..)
-            | Target::Mark(_)
-            | Target::Jump(_)
-            | Target::Goto(_) => true,
-        }
+        let of_nat = matches!(target, Target::Snat(_) | Target::Dnat(_) | Target::Masquerade);
+        let is_out_of_place = match self {
+            Self::Filter => of_nat || matches!(target, Target::TcpMss(_)),
+            Self::Nat => matches!(target, Target::Drop | Target::Reject | Target::TcpMss(_)),
+            Self::Mangle => of_nat || matches!(target, Target::Reject),
+        };
+        !is_out_of_place
     }
 }
 
 /// Whether a packet of this built-in chain may get there. nft looks at the chain of the rule only when it is a change of the MSS.
 fn stands_behind(built_in: &str, target: &Target) -> bool {
-    match target {
-        Target::Snat(_) => ["POSTROUTING", "INPUT"].contains(&built_in),
-        Target::Dnat(_) => ["PREROUTING", "OUTPUT"].contains(&built_in),
-        Target::Masquerade => built_in == "POSTROUTING",
-        Target::TcpMss(Mss::Clamped) => ["FORWARD", "OUTPUT", "POSTROUTING"].contains(&built_in),
-        Target::TcpMss(Mss::Set(_))
-        | Target::Accept
-        | Target::Drop
-        | Target::Mark(_)
-        | Target::Return
-        | Target::Reject
-        | Target::Log(_)
-        | Target::Nflog(..)
-        | Target::Jump(_)
-        | Target::Goto(_) => true,
-    }
+    let only_behind = [
+        (matches!(target, Target::Snat(_)), &["POSTROUTING", "INPUT"][..]),
+        (matches!(target, Target::Dnat(_)), &["PREROUTING", "OUTPUT"]),
+        (matches!(target, Target::Masquerade), &["POSTROUTING"]),
+        (
+            matches!(target, Target::TcpMss(Mss::Clamped)),
+            &["FORWARD", "OUTPUT", "POSTROUTING"],
+        ),
+    ];
+    only_behind
+        .iter()
+        .all(|(is_meant, chains)| !is_meant || chains.contains(&built_in))
 }
 
 /// The part of a text that is about one table.

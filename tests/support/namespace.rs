@@ -19,7 +19,7 @@ use pluto_updown::net::Family;
 use pluto_updown::netfilter::{Backend, Table};
 use tempfile::TempDir;
 
-use super::binary::Hook;
+use super::binary::{Call, Hook};
 
 /// Both backends that a distribution has.
 pub const VARIANTS: [Backend; 2] = [Backend::Nft, Backend::Legacy];
@@ -209,10 +209,61 @@ impl Namespace {
         self.run(std::iter::once(program.as_os_str()).chain(words), "")
     }
 
+    /// A program of this backend: `iptables-nft-restore` and the like.
+    pub fn program(&self, family: Family, action: &str) -> PathBuf {
+        tool(&format!("{}-{}-{action}", prefix(family), self.backend))
+    }
+
+    /// `iptables-restore` with these words.
+    pub fn load(&self, family: Family, words: &[&str], text: &str) {
+        let program = self.program(family, "restore");
+        self.run(
+            [program.as_os_str()].into_iter().chain(words.iter().map(OsStr::new)),
+            text,
+        );
+    }
+
+    /// `iptables-save` with these words.
+    pub fn save(&self, family: Family, words: &[&str]) -> String {
+        let program = self.program(family, "save");
+        self.run(
+            [program.as_os_str()].into_iter().chain(words.iter().map(OsStr::new)),
+            "",
+        )
+    }
+
+    /// Has the hook start this program by a name: `iptables-restore` and the like.
+    pub fn replace_program(&self, name: &str, by: &Path) {
+        let link = self.programs().join(name);
+        fs::remove_file(&link).expect("removing the link");
+        symlink(by, link).expect("a link");
+    }
+
+    /// The process that holds it, by which links find their way into it.
+    pub fn pid(&self) -> u32 {
+        self.holder.id()
+    }
+
+    /// Calls that must go well.
+    pub fn call_all<'c>(&self, calls: impl IntoIterator<Item = &'c Call>) {
+        calls.into_iter().for_each(|call| self.hook().expect_success(call));
+    }
+
+    /// The `down`s of these `up`s, which must go well.
+    pub fn down_all<'c>(&self, ups: impl IntoIterator<Item = &'c Call>) {
+        ups.into_iter()
+            .for_each(|up| self.hook().expect_success(&up.clone().opposite()));
+    }
+
+    /// A command for people, which must go well and warn of nothing. Returns what it says.
+    #[track_caller]
+    pub fn done(&self, words: &[&str]) -> String {
+        self.hook().operate(words).said()
+    }
+
     /// What a firewall's reload does: all rules and chains of the table are replaced by the administrator's own.
     pub fn reload(&self, family: Family) {
-        let program = tool(&format!("{}-{}-restore", prefix(family), self.backend));
-        self.run([program], BASE);
+        self.load(family, &[], BASE);
     }
 
     /// The filter table of this machine's backend, without what changes by itself.

@@ -377,45 +377,24 @@ impl MarkBits {
     }
 }
 
-/// `-m limit`: so many at once, and so many more in every second, minute, hour or day.
+/// `-m limit`: so many packets a minute or second, after so many at once. There is one packet only, so that nobody counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RateLimit {
-    pub packets: u64,
-    /// In seconds.
-    pub every: u64,
-    pub burst: u64,
-}
+pub struct RateLimit;
 
 impl RateLimit {
-    /// The kernel's clock tick, in which the command counts.
-    const TICKS_A_SECOND: u64 = 10_000;
-    /// What a burst is worth is computed in 32 bits, and how soon that overflows depends on the kernel's HZ. Legacy refuses what
-    /// happens to come out wrong, nft takes it. Nothing of ours needs as much as a day.
-    const LONGEST: u64 = 86_400;
-
+    /// So much of both that neither backend computes it out of its 32 bits; the fastest is the kernel's clock tick.
     pub fn parse(rate: &str, burst: Option<&str>) -> Result<Self, String> {
-        let bad = || format!("bad rate \"{rate}\"'");
-        let (packets, unit) = rate.split_once('/').ok_or_else(bad)?;
-        let every = match unit {
-            "sec" | "second" => 1,
-            "min" | "minute" => 60,
-            "hour" => 3_600,
-            "day" => 86_400,
-            _ => return Err(bad()),
+        let (packets, unit) = rate.split_once('/').ok_or("a rate without a unit")?;
+        let fastest = match unit {
+            "sec" => 10_000,
+            "min" => 600_000,
+            _ => return Err(format!("bad rate \"{rate}\"'")),
         };
-        let packets = packets.parse().ok().filter(|packets| *packets > 0).ok_or_else(bad)?;
-        if packets > every * Self::TICKS_A_SECOND {
-            return Err(format!("Rate too fast \"{rate}\""));
+        let is_within = |text: &str, most: u32| text.parse::<u32>().is_ok_and(|number| (1..=most).contains(&number));
+        match is_within(packets, fastest) && burst.is_none_or(|burst| is_within(burst, 1000)) {
+            true => Ok(Self),
+            false => Err(format!("a rate of {rate} and a burst of {burst:?} are out of range")),
         }
-        let limit = Self {
-            packets,
-            every,
-            burst: burst.map_or(Ok(5), str::parse).map_err(|_| "bad burst")?,
-        };
-        if !(1..=10_000).contains(&limit.burst) || limit.burst * every > Self::LONGEST * packets {
-            return Err(format!("a burst of {} at {rate} is out of range", limit.burst));
-        }
-        Ok(limit)
     }
 }
 

@@ -71,30 +71,61 @@ impl ParsedRule {
     }
 
     pub(super) fn from_words(words: &[&str]) -> Result<Self, String> {
-        let mut reader = Reader::default();
-        let mut rest = words;
-        while !rest.is_empty() {
-            rest = reader.option(rest)?;
+        let (mut rule, mut words) = (Self::default(), Words(words));
+        while !words.0.is_empty() {
+            rule.read_part(&mut words)?;
         }
-        reader.finish()
+        rule.check_mss()?;
+        Ok(rule)
+    }
+
+    /// Reads a condition or the target, each at most once but for `-m`. What belongs to a match or a target stands right behind its name, in
+    /// the order in which it is printed.
+    fn read_part(&mut self, words: &mut Words<'_>) -> Result<(), String> {
+        let (negated, rest) = match words.0 {
+            ["!", rest @ ..] => (true, rest),
+            rest => (false, rest),
+        };
+        let bad = || format!("Bad argument `{}'", words.0.join(" "));
+        let [option, value, rest @ ..] = rest else {
+            return Err(bad());
+        };
+        let slot_is_free = match *option {
+            "-s" => self.source.is_none(),
+            "-d" => self.destination.is_none(),
+            "-i" => self.in_device.is_none(),
+            "-o" => self.out_device.is_none(),
+            "-p" => self.protocol.is_none() && !negated,
+            "-j" | "-g" => self.target.is_none() && !negated,
+            "-m" => !negated,
+            _ => return Err(bad()),
+        };
+        if !slot_is_free {
+            return Err(format!("{option} twice, or behind a !"));
+        }
+        words.0 = rest;
+        match *option {
+            "-s" => self.source = Some(net(value, negated)?),
+            "-d" => self.destination = Some(net(value, negated)?),
+            "-i" => self.in_device = Some(interface(value, negated)?),
+            "-o" => self.out_device = Some(interface(value, negated)?),
+            "-p" => self.protocol = Some(protocol(value)?),
+            "-g" => self.target = Some(Target::Goto((*value).to_owned())),
+            "-j" => self.target = Some(read_target(value, words)?),
+            _ => {
+                let read = read_match(value, self.protocol, words)?;
+                self.matches.push(read);
+            }
+        }
+        Ok(())
     }
 
     /// The chain the rule jumps or goes to.
     pub fn leads_to(&self) -> Option<&str> {
-        match self.target.as_ref()? {
-            Target::Jump(chain) | Target::Goto(chain) => Some(chain),
-            Target::Accept
-            | Target::Drop
-            | Target::Return
-            | Target::Reject
-            | Target::Log(_)
-            | Target::Nflog(..)
-            | Target::Snat(_)
-            | Target::Dnat(_)
-            | Target::Masquerade
-            | Target::Mark(_)
-            | Target::TcpMss(_) => None,
+        if let Some(Target::Jump(chain) | Target::Goto(chain)) = &self.target {
+            return Some(chain);
         }
+        None
     }
 
     pub fn policies(&self) -> impl Iterator<Item = PolicyMatch> {
@@ -133,374 +164,224 @@ impl ParsedRule {
     }
 }
 
-/// An option of a match or a target.
-#[derive(Debug)]
-struct Shape {
-    name: &'static str,
-    values: usize,
-    /// A `!` may stand in front of it.
-    has_contrary: bool,
-}
-
-const fn one(name: &'static str) -> Shape {
-    Shape {
-        name,
-        values: 1,
-        has_contrary: false,
-    }
-}
-
-/// What `-m` loads, or `-j`.
-#[derive(Debug)]
-struct Extension {
-    name: &'static str,
-    /// The protocols it works with; empty for any, also none.
-    protocols: &'static [u8],
-    options: &'static [Shape],
-}
-
-const PORTS: [Shape; 2] = [one("--sport"), one("--dport")];
-
-#[rustfmt::skip]
-const MATCHES: [Extension; 13] = [
-    Extension { name: "tcp", protocols: &[6], options: &[one("--sport"), one("--dport"),
-        Shape { name: "--tcp-flags", values: 2, has_contrary: false }] },
-    Extension { name: "udp", protocols: &[17], options: &PORTS },
-    Extension { name: "multiport", protocols: &[6, 17, 33, 132, 136], options: &[one("--sports"), one("--dports")] },
-    Extension { name: "icmp", protocols: &[1], options: &[one("--icmp-type")] },
-    Extension { name: "icmp6", protocols: &[58], options: &[one("--icmpv6-type")] },
-    Extension { name: "ah", protocols: &[], options: &[] },
-    Extension { name: "iprange", protocols: &[], options: &[
-        Shape { name: "--src-range", values: 1, has_contrary: true },
-        Shape { name: "--dst-range", values: 1, has_contrary: true }] },
-    Extension { name: "policy", protocols: &[], options: &[one("--dir"), one("--pol"), one("--reqid"), one("--proto")] },
-    Extension { name: "conntrack", protocols: &[], options: &[one("--ctstate"), one("--ctorigdst"), one("--ctrepldst"), one("--ctorigsrcport"), one("--ctorigdstport"), one("--ctstatus"), one("--ctdir")] },
-    Extension { name: "addrtype", protocols: &[],
-        options: &[Shape { name: "--src-type", values: 1, has_contrary: true }] },
-    Extension { name: "mark", protocols: &[],
-        options: &[Shape { name: "--mark", values: 1, has_contrary: true }] },
-    Extension { name: "limit", protocols: &[], options: &[one("--limit"), one("--limit-burst")] },
-    Extension { name: "comment", protocols: &[], options: &[one("--comment")] },
-];
-
-/// The targets with options.
-#[rustfmt::skip]
-const TARGETS: [Extension; 6] = [
-    Extension { name: "MARK", protocols: &[], options: &[one("--set-xmark")] },
-    Extension { name: "LOG", protocols: &[], options: &[one("--log-prefix")] },
-    Extension { name: "NFLOG", protocols: &[], options: &[one("--nflog-group"), one("--nflog-prefix")] },
-    Extension { name: "SNAT", protocols: &[], options: &[one("--to-source")] },
-    Extension { name: "DNAT", protocols: &[], options: &[one("--to-destination")] },
-    Extension { name: "TCPMSS", protocols: &[],
-        options: &[one("--set-mss"), Shape { name: "--clamp-mss-to-pmtu", values: 0, has_contrary: false }] },
-];
-
 /// The longest prefix of a log line, in bytes; the command would cut off the rest.
 const LONGEST_LOG_PREFIX: usize = 29;
 /// The largest MSS that both families take.
 const LARGEST_MSS: u16 = 65_495;
 
-/// What was loaded, with the options that were given to it.
-#[derive(Debug)]
-struct Loaded {
-    extension: &'static Extension,
-    given: Vec<(&'static str, Asked<Vec<String>>)>,
-}
+/// The words of a rule that are still to be read.
+struct Words<'a>(&'a [&'a str]);
 
-impl Loaded {
-    fn new(extension: &'static Extension) -> Self {
-        Self {
-            extension,
-            given: Vec::new(),
+impl<'a> Words<'a> {
+    /// The value of this option, if it comes next.
+    fn option(&mut self, name: &str) -> Option<&'a str> {
+        let [next, value, rest @ ..] = self.0 else { return None };
+        let is_next = *next == name;
+        if is_next {
+            self.0 = rest;
         }
+        is_next.then_some(value)
     }
 
-    fn option_form(&self, option: &str) -> Option<&'static Shape> {
-        self.extension.options.iter().find(|shape| shape.name == option)
-    }
-
-    fn add_value(&mut self, shape: &'static Shape, value: Asked<Vec<String>>) -> Result<(), String> {
-        let name = self.extension.name;
-        if self.given.iter().any(|(given, _)| *given == shape.name) {
-            return Err(format!("{name}: option \"{}\" can only be used once.", shape.name));
-        }
-        if matches!(value, Asked::IsNot(_)) && !shape.has_contrary {
-            return Err(format!("{name}: option \"{}\" cannot be inverted.", shape.name));
-        }
-        self.given.push((shape.name, value));
-        Ok(())
-    }
-
-    fn asked(&self, option: &str) -> Option<&Asked<Vec<String>>> {
-        let mut given = self.given.iter();
-        given.find(|(name, _)| *name == option).map(|(_, asked)| asked)
-    }
-
-    fn value(&self, option: &str) -> Option<&str> {
-        self.asked(option)?.value().first().map(String::as_str)
-    }
-
-    fn parse_option<T>(
-        &self,
-        option: &str,
-        parse: impl FnOnce(&str) -> Result<T, String>,
-    ) -> Result<Option<T>, String> {
-        self.value(option).map(parse).transpose()
-    }
-
-    /// The value of an option that must be there.
-    fn needed(&self, option: &str) -> Result<&str, String> {
-        let missing = || format!("{}: option \"{option}\" must be specified", self.extension.name);
-        self.value(option).ok_or_else(missing)
-    }
-
-    fn some_option(&self) -> Result<(), String> {
-        match self.given.is_empty() {
-            true => Err(format!("{}: At least one option is required", self.extension.name)),
-            false => Ok(()),
-        }
-    }
-
-    fn into_match(self) -> Result<Match, String> {
-        Ok(match self.extension.name {
-            "tcp" | "udp" => self.transport()?,
-            "multiport" => match (self.value("--sports"), self.value("--dports")) {
-                (Some(ports), None) => Match::SourcePorts(PortRange::parse_multiport(ports)?),
-                (None, Some(ports)) => Match::DestinationPorts(PortRange::parse_multiport(ports)?),
-                (_, _) => return Err("multiport: one option is required".to_owned()),
-            },
-            "icmp" => Match::Icmp(IcmpPattern::parse(Family::V4, self.needed("--icmp-type")?)?),
-            "icmp6" => Match::Icmp(IcmpPattern::parse(Family::V6, self.needed("--icmpv6-type")?)?),
-            "ah" => Match::Authentication,
-            "iprange" => {
-                self.some_option()?;
-                Match::Addresses {
-                    source: self.range("--src-range")?,
-                    destination: self.range("--dst-range")?,
-                }
-            }
-            "policy" => self.policy()?,
-            "conntrack" => self.connection()?,
-            "addrtype" => self.source_type()?,
-            "mark" => {
-                let mark = MarkBits::parse(self.needed("--mark")?)?;
-                Match::Mark(match self.asked("--mark") {
-                    Some(Asked::IsNot(_)) => Asked::IsNot(mark),
-                    Some(Asked::Is(_)) | None => Asked::Is(mark),
-                })
-            }
-            "limit" => Match::Limit(RateLimit::parse(self.needed("--limit")?, self.value("--limit-burst"))?),
-            _ => Match::Comment(comment(self.needed("--comment")?)?),
-        })
-    }
-
-    fn transport(&self) -> Result<Match, String> {
-        let flags = match self.asked("--tcp-flags").map(Asked::value).map(Vec::as_slice) {
-            Some([mask, set]) => Some(TcpFlags::parse(mask, set)?),
-            _ => None,
+    /// The same, where a `!` may stand in front of it.
+    fn asked(&mut self, name: &str) -> Option<Asked<&'a str>> {
+        let ["!", rest @ ..] = self.0 else {
+            return self.option(name).map(Asked::Is);
         };
-        Ok(Match::Transport {
-            source: self.parse_option("--sport", PortRange::parse)?,
-            destination: self.parse_option("--dport", PortRange::parse)?,
-            flags,
-        })
+        let mut behind = Words(rest);
+        let value = behind.option(name)?;
+        self.0 = behind.0;
+        Some(Asked::IsNot(value))
     }
 
-    fn connection(&self) -> Result<Match, String> {
-        self.some_option()?;
-        let direction = |text: &str| match text {
-            "ORIGINAL" => Ok(ConnectionDirection::Original),
-            "REPLY" => Ok(ConnectionDirection::Reply),
-            _ => Err(format!("conntrack: Bad value for \"--ctdir\" option: \"{text}\"")),
-        };
-        let status = |text: &str| match text {
-            "EXPECTED" => Ok(true),
-            other => Err(format!(
-                "conntrack: only the status EXPECTED is known here, not {other}"
-            )),
-        };
-        Ok(Match::Connection(ConnectionMatch {
-            states: self.parse_option("--ctstate", ConnectionMatch::parse_states)?,
-            requested: self.parse_option("--ctorigdst", Net::parse)?,
-            requested_ports: [
-                self.parse_option("--ctorigsrcport", PortRange::parse)?,
-                self.parse_option("--ctorigdstport", PortRange::parse)?,
-            ],
-            reply_destination: self.parse_option("--ctrepldst", Net::parse)?,
-            direction: self.parse_option("--ctdir", direction)?,
-            is_expected: self.parse_option("--ctstatus", status)?,
-        }))
+    /// The value of an option that must come next.
+    fn needed(&mut self, name: &str) -> Result<&'a str, String> {
+        self.option(name)
+            .ok_or_else(|| format!("option \"{name}\" must be specified"))
     }
 
-    fn range(&self, option: &str) -> Result<Option<Asked<AddressRange>>, String> {
-        let range = self.parse_option(option, AddressRange::parse)?;
-        Ok(range.map(|range| match self.asked(option) {
-            Some(Asked::IsNot(_)) => Asked::IsNot(range),
-            Some(Asked::Is(_)) | None => Asked::Is(range),
-        }))
-    }
-
-    fn source_type(&self) -> Result<Match, String> {
-        match (self.needed("--src-type")?, self.asked("--src-type")) {
-            ("LOCAL", Some(Asked::IsNot(_))) => Ok(Match::SourceIsLocal(Asked::IsNot(()))),
-            ("LOCAL", _) => Ok(Match::SourceIsLocal(Asked::Is(()))),
-            (other, _) => Err(format!("addrtype: only LOCAL is known here, not {other}")),
-        }
-    }
-
-    fn policy(&self) -> Result<Match, String> {
-        let bad = |option: &str, value: &str| format!("policy: bad value for option \"{option}\": {value}");
-        let direction = match self.needed("--dir")? {
-            "in" => Direction::In,
-            "out" => Direction::Out,
-            other => return Err(bad("--dir", other)),
-        };
-        let ipsec = match self.needed("--pol")? {
-            "ipsec" => true,
-            "none" => false,
-            other => return Err(bad("--pol", other)),
-        };
-        let protocol = |text: &str| match text {
-            "esp" => Ok(50),
-            "ah" => Ok(51),
-            "ipcomp" => Ok(108),
-            other => Err(bad("--proto", other)),
-        };
-        Ok(Match::Policy(PolicyMatch {
-            direction,
-            ipsec,
-            reqid: self.parse_option("--reqid", |text| text.parse().map_err(|_| bad("--reqid", text)))?,
-            protocol: self.parse_option("--proto", protocol)?,
-        }))
-    }
-
-    fn into_target(self) -> Result<Target, String> {
-        let address = |option| {
-            let text = self.needed(option)?;
-            text.parse().map_err(|_| format!("Bad IP address \"{text}\""))
-        };
-        let prefix = |option, longest: usize| match self.value(option).unwrap_or_default() {
-            long if long.len() > longest => Err(format!("{option} is longer than {longest} bytes")),
-            "" if self.value(option).is_some() => Err(format!("{option} is empty")),
-            prefix => Ok(prefix.to_owned()),
-        };
-        let group = |text: &str| {
-            text.parse()
-                .map_err(|_| "bad value for option \"--nflog-group\"".to_owned())
-        };
-        Ok(match self.extension.name {
-            "LOG" => Target::Log(prefix("--log-prefix", LONGEST_LOG_PREFIX)?),
-            "MARK" => Target::Mark(MarkBits::parse(self.needed("--set-xmark")?)?),
-            "SNAT" => Target::Snat(address("--to-source")?),
-            "DNAT" => Target::Dnat(address("--to-destination")?),
-            "TCPMSS" => Target::TcpMss(self.mss()?),
-            _ => Target::Nflog(
-                self.parse_option("--nflog-group", group)?.unwrap_or_default(),
-                prefix("--nflog-prefix", 63)?,
-            ),
-        })
-    }
-
-    fn mss(&self) -> Result<Mss, String> {
-        match (self.value("--set-mss"), self.asked("--clamp-mss-to-pmtu")) {
-            (None, Some(_)) => Ok(Mss::Clamped),
-            (Some(text), None) => match text.parse() {
-                Ok(mss) if mss <= LARGEST_MSS => Ok(Mss::Set(mss)),
-                Ok(_) | Err(_) => Err("TCPMSS: bad value for option \"--set-mss\", or out of range".to_owned()),
-            },
-            (_, _) => Err("TCPMSS: one of its options is required, and no more".to_owned()),
-        }
+    /// The same, read; nothing if another one comes next.
+    fn parsed<T>(&mut self, name: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result<Option<T>, String> {
+        self.option(name).map(parse).transpose()
     }
 }
 
-/// A rule on the way to being read.
-#[derive(Debug, Default)]
-struct Reader {
-    rule: ParsedRule,
-    /// The options of the rule itself so far.
-    seen: Vec<&'static str>,
-    matches: Vec<Loaded>,
-    /// The target, if it has options of its own.
-    target: Option<Loaded>,
+fn asked<T>(text: Asked<&str>, parse: impl Fn(&str) -> Result<T, String>) -> Result<Asked<T>, String> {
+    Ok(match text {
+        Asked::Is(text) => Asked::Is(parse(text)?),
+        Asked::IsNot(text) => Asked::IsNot(parse(text)?),
+    })
 }
 
-impl Reader {
-    /// Reads an option with its values, and returns what is behind it.
-    fn option<'a, 'b>(&mut self, words: &'a [&'b str]) -> Result<&'a [&'b str], String> {
-        let (negated, words) = match words {
-            ["!", rest @ ..] => (true, rest),
-            all => (false, all),
-        };
-        let asked = |value| if negated { Asked::IsNot(value) } else { Asked::Is(value) };
-        match words {
-            [] => Err("nothing appropriate following !".to_owned()),
-            ["!", ..] => Err("multiple consecutive ! not allowed".to_owned()),
-            [option, ..] if !option.starts_with('-') => Err(format!("Bad argument `{option}'")),
-            ["-m" | "-j" | "-g" | "-p", ..] if negated => Err("! where it can not stand".to_owned()),
-            ["-m", name, rest @ ..] => self.load(name).map(|()| rest),
-            [
-                option @ ("-s" | "-d" | "-i" | "-o" | "-p" | "-j" | "-g"),
-                value,
-                rest @ ..,
-            ] => self.own(option, value, negated).map(|()| rest),
-            [option, rest @ ..] => {
-                let latest = self.matches.iter_mut().rev().chain(&mut self.target);
-                let mut owners = latest.filter_map(|loaded| loaded.option_form(option).map(|shape| (loaded, shape)));
-                let unknown = || format!("unknown option \"{option}\", or one without its argument");
-                let (loaded, shape) = owners.next().ok_or_else(unknown)?;
-                if rest.len() < shape.values {
-                    return Err(format!("option \"{option}\" requires an argument"));
-                }
-                let (values, rest) = rest.split_at(shape.values);
-                let values = values.iter().map(|value| (*value).to_owned()).collect();
-                loaded.add_value(shape, asked(values)).map(|()| rest)
+/// A match with its options. Some work with the protocol in front of them alone.
+fn read_match(name: &str, protocol: Option<u8>, words: &mut Words<'_>) -> Result<Match, String> {
+    let works_with: &[u8] = match name {
+        "tcp" => &[6],
+        "udp" => &[17],
+        "multiport" => &[6, 17, 33, 132, 136],
+        "icmp" => &[1],
+        "icmp6" => &[58],
+        _ => &[],
+    };
+    if !works_with.is_empty() && !protocol.is_some_and(|protocol| works_with.contains(&protocol)) {
+        return Err(format!("match {name} needs its -p in front of it"));
+    }
+    Ok(match name {
+        "tcp" | "udp" => Match::Transport {
+            source: words.parsed("--sport", PortRange::parse)?,
+            destination: words.parsed("--dport", PortRange::parse)?,
+            flags: if name == "tcp" { read_flags(words)? } else { None },
+        },
+        "multiport" => match words.parsed("--sports", PortRange::parse_multiport)? {
+            Some(ports) => Match::SourcePorts(ports),
+            None => Match::DestinationPorts(PortRange::parse_multiport(words.needed("--dports")?)?),
+        },
+        "icmp" => Match::Icmp(IcmpPattern::parse(Family::V4, words.needed("--icmp-type")?)?),
+        "icmp6" => Match::Icmp(IcmpPattern::parse(Family::V6, words.needed("--icmpv6-type")?)?),
+        "ah" => Match::Authentication,
+        "iprange" => {
+            let mut range = |option| {
+                words
+                    .asked(option)
+                    .map(|text| asked(text, AddressRange::parse))
+                    .transpose()
+            };
+            let (source, destination) = (range("--src-range")?, range("--dst-range")?);
+            if source.is_none() && destination.is_none() {
+                return Err("iprange: At least one option is required".to_owned());
             }
+            Match::Addresses { source, destination }
         }
-    }
+        "policy" => read_policy(words)?,
+        "conntrack" => read_connection(words)?,
+        "addrtype" => {
+            let local = |text: &str| {
+                (text == "LOCAL")
+                    .then_some(())
+                    .ok_or("only LOCAL is known here".to_owned())
+            };
+            let text = words.asked("--src-type").ok_or("addrtype: --src-type is missing")?;
+            Match::SourceIsLocal(asked(text, local)?)
+        }
+        "mark" => {
+            let text = words.asked("--mark").ok_or("mark: --mark is missing")?;
+            Match::Mark(asked(text, MarkBits::parse)?)
+        }
+        "limit" => {
+            let rate = words.needed("--limit")?;
+            Match::Limit(RateLimit::parse(rate, words.option("--limit-burst"))?)
+        }
+        "comment" => Match::Comment(comment(words.needed("--comment")?)?),
+        _ => return Err(format!("Couldn't load match `{name}'")),
+    })
+}
 
-    fn load(&mut self, name: &str) -> Result<(), String> {
-        let known = MATCHES.iter().find(|known| known.name == name);
-        let new = known.ok_or_else(|| format!("Couldn't load match `{name}'"))?;
-        let fits = |protocol| new.protocols.contains(&protocol);
-        if !new.protocols.is_empty() && !self.rule.protocol.is_some_and(fits) {
-            return Err(format!("match {name} needs its -p in front of it"));
-        }
-        self.matches.push(Loaded::new(new));
-        Ok(())
-    }
+fn read_flags(words: &mut Words<'_>) -> Result<Option<TcpFlags>, String> {
+    let ["--tcp-flags", mask, set, rest @ ..] = words.0 else {
+        return Ok(None);
+    };
+    words.0 = rest;
+    TcpFlags::parse(mask, set).map(Some)
+}
 
-    /// An option of the rule itself: `-s` and the like.
-    fn own(&mut self, option: &str, value: &str, negated: bool) -> Result<(), String> {
-        // These two exclude each other.
-        let names = ["-s", "-d", "-i", "-o", "-p", "-j"];
-        let name = names.into_iter().find(|name| *name == option).unwrap_or("-j");
-        if self.seen.contains(&name) {
-            return Err(format!("multiple {option} flags not allowed"));
-        }
-        self.seen.push(name);
-        match option {
-            "-s" => self.rule.source = Some(net(value, negated)?),
-            "-d" => self.rule.destination = Some(net(value, negated)?),
-            "-i" => self.rule.in_device = Some(interface(value, negated)?),
-            "-o" => self.rule.out_device = Some(interface(value, negated)?),
-            "-p" => self.rule.protocol = Some(protocol(value)?),
-            "-g" => self.rule.target = Some(Target::Goto(value.to_owned())),
-            _ => match TARGETS.iter().find(|target| target.name == value) {
-                Some(target) => self.target = Some(Loaded::new(target)),
-                None => self.rule.target = Some(plain_target(value)),
-            },
-        }
-        Ok(())
-    }
+fn read_policy(words: &mut Words<'_>) -> Result<Match, String> {
+    let bad = |option: &str, value: &str| format!("policy: bad value for option \"{option}\": {value}");
+    let direction = match words.needed("--dir")? {
+        "in" => Direction::In,
+        "out" => Direction::Out,
+        other => return Err(bad("--dir", other)),
+    };
+    let ipsec = match words.needed("--pol")? {
+        "ipsec" => true,
+        "none" => false,
+        other => return Err(bad("--pol", other)),
+    };
+    let protocol = |text: &str| match text {
+        "esp" => Ok(50),
+        "ah" => Ok(51),
+        "ipcomp" => Ok(108),
+        other => Err(bad("--proto", other)),
+    };
+    Ok(Match::Policy(PolicyMatch {
+        direction,
+        ipsec,
+        reqid: words.parsed("--reqid", |text| text.parse().map_err(|_| bad("--reqid", text)))?,
+        protocol: words.parsed("--proto", protocol)?,
+    }))
+}
 
-    fn finish(mut self) -> Result<ParsedRule, String> {
-        let matches = self.matches.into_iter().map(Loaded::into_match);
-        self.rule.matches = matches.collect::<Result<_, _>>()?;
-        if let Some(target) = self.target {
-            self.rule.target = Some(target.into_target()?);
+fn read_connection(words: &mut Words<'_>) -> Result<Match, String> {
+    let direction = |text: &str| match text {
+        "ORIGINAL" => Ok(ConnectionDirection::Original),
+        "REPLY" => Ok(ConnectionDirection::Reply),
+        _ => Err(format!("conntrack: Bad value for \"--ctdir\" option: \"{text}\"")),
+    };
+    let expected = |text: &str| match text {
+        "EXPECTED" => Ok(true),
+        other => Err(format!(
+            "conntrack: only the status EXPECTED is known here, not {other}"
+        )),
+    };
+    let (states, requested) = (
+        words.parsed("--ctstate", ConnectionMatch::parse_states)?,
+        words.parsed("--ctorigdst", Net::parse)?,
+    );
+    let read = ConnectionMatch {
+        states,
+        requested,
+        reply_destination: words.parsed("--ctrepldst", Net::parse)?,
+        requested_ports: [
+            words.parsed("--ctorigsrcport", PortRange::parse)?,
+            words.parsed("--ctorigdstport", PortRange::parse)?,
+        ],
+        is_expected: words.parsed("--ctstatus", expected)?,
+        direction: words.parsed("--ctdir", direction)?,
+    };
+    match read == ConnectionMatch::default() {
+        true => Err("conntrack: At least one option is required".to_owned()),
+        false => Ok(Match::Connection(read)),
+    }
+}
+
+/// A target with its options, or a chain.
+fn read_target(name: &str, words: &mut Words<'_>) -> Result<Target, String> {
+    let address = |text: &str| text.parse().map_err(|_| format!("Bad IP address \"{text}\""));
+    let prefix = |text: Option<&str>, longest: usize| match text {
+        Some("") => Err("an empty prefix".to_owned()),
+        Some(long) if long.len() > longest => Err(format!("a prefix of more than {longest} bytes")),
+        text => Ok(text.unwrap_or_default().to_owned()),
+    };
+    let group = |text: &str| {
+        text.parse()
+            .map_err(|_| "bad value for option \"--nflog-group\"".to_owned())
+    };
+    Ok(match name {
+        "ACCEPT" => Target::Accept,
+        "DROP" => Target::Drop,
+        "RETURN" => Target::Return,
+        "REJECT" => Target::Reject,
+        "MASQUERADE" => Target::Masquerade,
+        "LOG" => Target::Log(prefix(words.option("--log-prefix"), LONGEST_LOG_PREFIX)?),
+        "NFLOG" => {
+            let prefix = prefix(words.option("--nflog-prefix"), 63)?;
+            Target::Nflog(words.parsed("--nflog-group", group)?.unwrap_or_default(), prefix)
         }
-        self.rule.check_mss()?;
-        Ok(self.rule)
+        "MARK" => Target::Mark(MarkBits::parse(words.needed("--set-xmark")?)?),
+        "SNAT" => Target::Snat(address(words.needed("--to-source")?)?),
+        "DNAT" => Target::Dnat(address(words.needed("--to-destination")?)?),
+        "TCPMSS" => Target::TcpMss(read_mss(words)?),
+        chain => Target::Jump(chain.to_owned()),
+    })
+}
+
+fn read_mss(words: &mut Words<'_>) -> Result<Mss, String> {
+    if let ["--clamp-mss-to-pmtu", rest @ ..] = words.0 {
+        words.0 = rest;
+        return Ok(Mss::Clamped);
+    }
+    match words.needed("--set-mss")?.parse() {
+        Ok(mss) if mss <= LARGEST_MSS => Ok(Mss::Set(mss)),
+        Ok(_) | Err(_) => Err("TCPMSS: bad value for option \"--set-mss\", or out of range".to_owned()),
     }
 }
 
@@ -521,18 +402,6 @@ fn interface(text: &str, negated: bool) -> Result<Asked<InterfacePattern>, Strin
         true if text == "+" => Err("! + means this or that".to_owned()),
         true => Ok(Asked::IsNot(pattern)),
         false => Ok(Asked::Is(pattern)),
-    }
-}
-
-/// A target without options.
-fn plain_target(name: &str) -> Target {
-    match name {
-        "ACCEPT" => Target::Accept,
-        "DROP" => Target::Drop,
-        "RETURN" => Target::Return,
-        "REJECT" => Target::Reject,
-        "MASQUERADE" => Target::Masquerade,
-        chain => Target::Jump(chain.to_owned()),
     }
 }
 

@@ -30,7 +30,7 @@ stage_2() {
     check "cloud-init ran" ran cloud-init-local cloud-init
     check "the gateway's rules were installed before the network" before_the_network
     check "the gateway's rules are loaded" gateway_stands
-    check "eth7 carries nothing but IPsec" closed eth7
+    check "eth7 carries only IPsec" closed eth7
     check "the settings are kept for another boot" kept
     settings_are broken
 }
@@ -39,19 +39,19 @@ stage_2() {
 stage_3() {
     must soon finished
     check "no ordering cycle at the boot with broken settings" no_cycle
-    check "with broken settings those that were good last are in force" closed eth7
+    check "with broken settings the last valid ones are applied" closed eth7
     check "the unit is active all the same" active pluto-updown
     check "the journal says so, with the line" soon said 'pluto-updown.toml:3: .*esp'
-    check "the journal names what is in force" soon said 'last valid settings'
+    check "the journal names the settings that are applied" soon said 'last valid settings'
     rm -r /var/lib/pluto-updown
 }
 
 # Booted with a typo in the settings, and none that were good before.
 stage_4() {
     must soon finished
-    check "with broken settings alone, interfaces of only-ipsec are closed" closed eth7
+    check "with broken settings and no earlier ones, interfaces of only-ipsec are closed" closed eth7
     check "the unit has failed" systemctl is-failed pluto-updown
-    check "the journal says what is in force" soon said 'only-ipsec'
+    check "the journal says what is applied" soon said 'only-ipsec'
     rm -rf /var/lib/pluto-updown
     place systemd/hold-network.conf /etc/systemd/system/pluto-updown.service.d/hold-network.conf
 }

@@ -12,7 +12,7 @@ stage_1() {
     must systemctl start ipsec
     gateway
     killed
-    check "a daemon was killed, without our piece: its tunnels stay open" passes
+    check "a daemon was killed, without our unit: its tunnels stay open" passes
 
     policies_of_both
     place systemd/daemon.conf /etc/systemd/system/ipsec.service.d/pluto-updown.conf
@@ -22,13 +22,13 @@ stage_1() {
     must tunnel up
     policies_of_both
     must "$hook" prune
-    check "what the kernel has policies of stays" "$hook" explain office
+    check "a tunnel with an IPsec policy in the kernel stays" "$hook" explain office
     killed
     refuted "a daemon was killed: its tunnels are forgotten" "$hook" explain office
-    check "all all rules loaded" soon whole
-    check "the gateway's own rules stand" gateway_stands
+    check "all rules are loaded" soon whole
+    check "the gateway's own rules are loaded" gateway_stands
     check "a restart of the daemon leaves the gateway's own rules" systemctl restart ipsec
-    check "all stands after a restart of the daemon" whole
+    check "all rules are loaded after a restart of the daemon" whole
 }
 
 policies_of_both() {

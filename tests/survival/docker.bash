@@ -8,21 +8,21 @@ stage_1() {
     must ip6tables -P FORWARD DROP
     gateway
     must systemctl start docker
-    check "what goes through the tunnels passes" soon passes
-    check "systemctl start docker, without our piece: its jumps stand before ours" lost
+    check "packets through the tunnels pass" soon passes
+    check "systemctl start docker, without our unit: its jumps are before ours" lost
     must "$hook" restore
     loses "systemctl restart docker" systemctl restart docker
     loses "docker network create" docker network create first
-    check "its MASQUERADE stands behind our jump" masquerade_is_behind
+    check "its MASQUERADE comes after our jump" masquerade_is_behind
 
     unit systemd/pluto-updown.service systemd/pluto-updown-restore.service
     survives "systemctl restart docker" systemctl restart docker
-    check "systemctl restart docker: its MASQUERADE stands behind our jump" masquerade_is_behind
+    check "systemctl restart docker: its MASQUERADE comes after our jump" masquerade_is_behind
     unit systemd/pluto-updown-watch.service systemd/pluto-updown-watch.timer
     must docker network create second
     survives "docker network create, and the watch" systemctl start pluto-updown-watch
-    check "docker network create, and the watch: its MASQUERADE stands behind our jump" masquerade_is_behind
-    check "the watch runs by its timer" active pluto-updown-watch.timer
+    check "docker network create, and the timer: its MASQUERADE comes after our jump" masquerade_is_behind
+    check "the timer runs" active pluto-updown-watch.timer
 }
 
 # The order in the nat table: what containers send into a tunnel must keep its source.

@@ -7,14 +7,14 @@ stage_1() {
     refuted "its own table drops what ours accepts" passes
     must "$contrib/firewalld/allow-ipsec" 10.2.0.0/24 10.3.0.0/24 fd00:2::/64 fd00:3::/64
     must "$hook" restore
-    check "with allow-ipsec it passes" soon passes
+    check "with allow-ipsec packets pass" soon passes
     check "allow-ipsec can be run again" "$contrib/firewalld/allow-ipsec" 10.2.0.0/24
     must "$hook" restore
 
     # The zone external hides what leaves by it.
     must firewall-cmd --zone=external --add-interface=ipsec5
     must soon masquerades
-    check "what goes to a network that allow-ipsec was told of keeps its source" test "$(seen left 10.2.0.9)" = ::ffff:10.1.0.5
+    check "packets to a network that allow-ipsec names keep their source" test "$(seen left 10.2.0.9)" = ::ffff:10.1.0.5
 
     # It empties the tables of iptables too.
     firewalld_reloads
@@ -23,10 +23,10 @@ stage_1() {
     place systemd/firewall.conf /etc/systemd/system/firewalld.service.d/pluto-updown.conf
     must systemctl daemon-reload
     must systemctl stop firewalld
-    check "systemctl stop firewalld, with firewall.conf: our rules stand" soon whole
+    check "systemctl stop firewalld, with firewall.conf: our rules are loaded" soon whole
     must restart_firewalld
 
-    # What ours drop is dropped, whatever firewalld allows.
+    # Packets that our rules drop are dropped, whatever firewalld allows.
     printf '[tunnel]\nallow = "none"\n' >>/etc/pluto-updown.toml
     must "$hook" start
     refuted "what the settings deny is denied beside allow-ipsec" reaches far 10.1.0.5
@@ -34,10 +34,10 @@ stage_1() {
 
 stage_2() {
     must soon active firewalld pluto-updown pluto-updown-firewalld
-    check "no unit was given up for its order" no_cycle
+    check "systemd dropped no unit because of an ordering cycle" no_cycle
     must rm /etc/pluto-updown.toml
     must tunnel up
-    check "after the next boot what goes through the tunnels passes" soon passes
+    check "after the next boot packets through the tunnels pass" soon passes
     sleep 1
     survives_after 1 "firewall-cmd --reload after a boot" firewall-cmd --reload
     with_a_late_bus

@@ -3,7 +3,7 @@
 #   left 10.1.0.5 --- inside - gateway - outside --- right 192.0.2.2
 #                                      - ipsec5 ---- far 10.2.0.9
 #
-# IPv6 alike, with fd00:1::5, fd00:9::2 and fd00:2::9. ipsec5 stands for the device of a tunnel: no ESP is needed then, which not every
+# IPv6 alike, with fd00:1::5, fd00:9::2 and fd00:2::9. ipsec5 is in place of a tunnel's interface: no ESP is needed then, which not every
 # kernel has, and packets meet every firewall as those of an XFRM interface do. The tunnel `office` is known by its reqid, and has IPsec
 # policies in the kernel; no packets of it are sent. The hook is called as libreswan and strongSwan call it.
 # shellcheck shell=bash
@@ -22,7 +22,7 @@ failed() {
     sed 's/^/    /'
 }
 
-# check FACT COMMAND...: whether the command succeeds; what it says is only told if it does not.
+# check FACT COMMAND...: whether the command succeeds; its output is printed only if it does not.
 check() {
     local fact=$1 text
     shift
@@ -71,7 +71,7 @@ network() {
     policies fd00:1::/64 fd00:3::/64 fd00:9::1 fd00:9::2 2
 }
 
-# wire DEVICE END OWN FAR OWN6 FAR6: a device of the gateway's, and who is at its other end.
+# wire DEVICE END OWN FAR OWN6 FAR6: an interface of the gateway's, and the machine at its other end.
 wire() {
     ip link add "$1" type veth peer name eth0 netns "$2"
     ip link set "$1" up
@@ -94,7 +94,7 @@ policies() {
     done
 }
 
-# tunnel VERB: the calls, strongSwan's for the tunnel that is known by its reqid and libreswan's for the one with a device, for both
+# tunnel VERB: the calls, strongSwan's for the tunnel that is matched by its reqid and libreswan's for the one with an interface, for both
 # families.
 tunnel() {
     strongswan "$1-client" office 1 192.0.2.1 192.0.2.2 10.1.0.0/24 10.3.0.0/24 &&
@@ -150,7 +150,7 @@ reaches() { ip netns exec "$1" timeout 0.5 bash -c "exec 3<>/dev/tcp/$2/8000"; }
 # seen FROM ADDRESS: from which address it seems to come.
 seen() { ip netns exec "$1" timeout 0.5 bash -c "cat <>/dev/tcp/$2/8000"; }
 
-# passes: through the tunnel with a device, from either end, in both families.
+# passes: through the tunnel with an interface, from either end, in both families.
 passes() { reaches left 10.2.0.9 && reaches far 10.1.0.5 && reaches left fd00:2::9 && reaches far fd00:1::5; }
 
 # in_clear: whether somebody outside gets in without a tunnel, in both families.
@@ -168,7 +168,7 @@ shut() {
 
 # Rules.
 
-# What in the firewall is not ours, without what counts, and without its order: some
+# The rules of others in the firewall, without counters, and without its order: some
 # have another, and other names of chains, at each start.
 theirs() {
     local family table
@@ -186,30 +186,30 @@ theirs() {
     } 2>/dev/null | sed '/PLUTO-/d; /^#/d; s/ \[[0-9]*:[0-9]*\]$//; s/sha-\([lr]\)h-[0-9a-f]*/sha-\1h/' | sort
 }
 
-# whole: whether everything on record stands.
+# whole: whether all recorded rules are loaded.
 whole() { "$hook" status; }
 
-# gateway_stands: whether what `start` puts in is on record.
+# gateway_stands: whether the rules that `start` installs are recorded.
 gateway_stands() { "$hook" status | grep "^gateway rules: $variant-ipv6, "; }
 
-# lost: whether something on record does not.
+# lost: whether recorded rules are missing.
 lost() {
     local text
     text=$("$hook" status) && return 1
     grep -q '^  fix: pluto-updown restore$' <<<"$text"
 }
 
-# stray: whether status says that rules stand that nothing on record needs.
+# stray: whether status reports rules that no record needs.
 stray() {
     local text
     text=$("$hook" status)
-    [[ $? == 1 ]] && grep "our chains are loaded (.*$variant-ipv6\|^$variant-ipv6 .*leftover chain" <<<"$text"
+    [[ $? == 1 ]] && grep "chains of pluto-updown are loaded (.*$variant-ipv6\|^$variant-ipv6 .*leftover chain" <<<"$text"
 }
 
-# A reload that is over before the command ends, with our piece installed.
+# A reload that is over before the command ends, with our unit or script installed.
 survives() { survives_after 0 "$@"; }
 
-# survives_after SECONDS WORDS COMMAND...: the firewall's own rules are as before, ours stand, and packets pass. So many seconds after
+# survives_after SECONDS WORDS COMMAND...: the firewall's own rules are as before, ours are loaded, and packets pass. So many seconds after
 # the command its work is done.
 survives_after() {
     local seconds=$1 words=$2 before after
@@ -217,38 +217,38 @@ survives_after() {
     before=$(theirs)
     must "$@"
     sleep "$seconds"
-    check "$words: our rules stand" soon whole
+    check "$words: our rules are loaded" soon whole
     # Some are active before they have loaded everything.
     soon as_theirs "$before" >/dev/null || true
     after=$(theirs)
     check "$words: its own are as before" diff <(echo "$before") <(echo "$after")
-    check "$words: what goes through the tunnels passes" soon passes
-    check "$words: what comes in clear does not" shut
+    check "$words: packets through the tunnels pass" soon passes
+    check "$words: unencrypted packets do not pass" shut
 }
 
-# loses WORDS COMMAND...: without our piece. What is lost is put back by hand.
+# loses WORDS COMMAND...: without our unit or script. Lost rules are restored by hand.
 loses() {
     local words=$1
     shift
     must "$@"
     sleep 0.5
-    check "$words, without our piece: our rules are lost" soon lost
+    check "$words, without our unit: our rules are lost" soon lost
     must soon restored
 }
 
-# restored: puts ours back, and looks whether all are there: who is still loading takes them away again.
+# restored: reinstalls our rules, and looks whether all are loaded: a firewall that is still loading deletes them again.
 restored() { "$hook" restore && whole; }
 
 # as_theirs BEFORE: whether the others' rules are as they were.
 as_theirs() { [[ $1 == "$(theirs)" ]]; }
 
-# keeps WORDS COMMAND...: without our piece, and it is not needed.
+# keeps WORDS COMMAND...: without our unit or script, which is not needed.
 keeps() {
     local words=$1
     shift
     must "$@"
     sleep 0.5
-    check "$words, without our piece: our rules stand" whole
+    check "$words, without our unit: our rules are loaded" whole
 }
 
 # place FILE TARGET [MODE]: a file of contrib, where its comment says.
@@ -329,7 +329,7 @@ firewalld_reloads() {
     must systemctl stop firewalld
     check "systemctl stop firewalld: our rules are lost" lost
     must restart_firewalld
-    check "systemctl stop and start: our rules stand" soon whole
+    check "systemctl stop and start: our rules are loaded" soon whole
     check "firewalld could load its rules each time" firewalld_loaded
 }
 

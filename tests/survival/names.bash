@@ -1,4 +1,4 @@
-# Name servers of a peer: the real systemd-resolved, unbound and NetworkManager, told by the calls that libreswan makes for a client.
+# Name servers of a peer: the real systemd-resolved, unbound and NetworkManager, configured by the calls that libreswan makes for a client.
 # by default: nft
 # shellcheck shell=bash disable=SC2154 # what lab.bash sets
 
@@ -36,7 +36,7 @@ plain_file() {
     check "in another mount namespace another file stays" test "$(cat /tmp/other)" = 'nameserver 192.0.2.77'
     check "and so does this one" test "$(cat /etc/resolv.conf)" = "$begin"
     must "$hook" restore
-    check "restore puts it back where it was changed" as_before
+    check "restore restores the file where it was changed" as_before
 }
 
 with_unbound() {
@@ -51,7 +51,7 @@ with_unbound() {
     must soon unbound-control status
     refuted "an unbound that was restarted has forgotten them" forwards 'example.test'
     must tunnel up
-    check "the next call tells it of all of them again" forwards 'example.test corp.example.test'
+    check "the next call sets all forward zones again" forwards 'example.test corp.example.test'
     hangs unbound unbound-control
     check "unbound forwards nothing" test -z "$(unbound-control list_forwards | grep example)"
     must tunnel down
@@ -73,9 +73,9 @@ with_resolved() {
     # Its own file is left to it.
     ln -sf ../run/systemd/resolve/stub-resolv.conf /etc/resolv.conf
     must client up file
-    check "where resolv.conf is systemd-resolved's, it is told" resolves '10.2.0.53 10.2.0.54'
+    check "where resolv.conf is systemd-resolved's, resolvectl sets the name servers" resolves '10.2.0.53 10.2.0.54'
     must client down file
-    check "and told back" resolves 192.0.2.53
+    check "and restores the former ones" resolves 192.0.2.53
     rm /etc/resolv.conf
     printf %s "$home" >/etc/resolv.conf
     must systemctl stop systemd-resolved
@@ -88,11 +88,11 @@ with_network_manager() {
     must soon grep -q 192.0.2.99 /etc/resolv.conf
     must client up file
     check "the peer's name servers are before NetworkManager's" grep -q '^nameserver 10.2.0.53$' /etc/resolv.conf
-    # It writes the file anew, without ours.
+    # It writes the file again, without our lines.
     must nmcli general reload dns-full
     must soon anew
     must client down file
-    check "what NetworkManager wrote meanwhile is what stays" anew
+    check "what NetworkManager wrote meanwhile stays" anew
     must systemctl stop NetworkManager
 }
 

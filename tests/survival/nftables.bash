@@ -35,7 +35,7 @@ NFT
     must "$hook" restore
     echo "# restore of 4 tunnels took $(((${EPOCHREALTIME/./} - begin) / 1000)) ms"
     loses "systemctl reload nftables" systemctl reload nftables
-    check "with lines for ipsec5 in its table it passes" passes
+    check "with lines for ipsec5 in its table packets pass" passes
     loses "systemctl restart nftables" systemctl restart nftables
     loses "nft -f /etc/nftables.conf" nft -f /etc/nftables.conf
 
@@ -45,12 +45,12 @@ NFT
     must systemctl stop nftables
     check "systemctl stop nftables: our rules are lost" lost
     must systemctl start nftables
-    check "systemctl start nftables after a stop: our rules stand" soon whole
+    check "systemctl start nftables after a stop: our rules are loaded" soon whole
     check "systemctl start nftables after a stop: the gateway's own too" gateway_stands
     place systemd/firewall.conf /etc/systemd/system/nftables.service.d/pluto-updown.conf
     must systemctl daemon-reload
     must systemctl stop nftables
-    check "systemctl stop nftables, with firewall.conf: our rules stand" soon whole
+    check "systemctl stop nftables, with firewall.conf: our rules are loaded" soon whole
     must systemctl start nftables
 
     unit systemd/pluto-updown-watch.service systemd/pluto-updown-watch.timer

@@ -12,7 +12,7 @@ stage_1() {
     must systemctl enable --now netfilter-persistent
     must netfilter-persistent save
     gateway
-    check "what goes through the tunnels passes" passes
+    check "packets through the tunnels pass" passes
 
     loses "netfilter-persistent reload" netfilter-persistent reload
     loses "systemctl restart netfilter-persistent" systemctl restart netfilter-persistent
@@ -25,17 +25,17 @@ stage_1() {
     place netfilter-persistent/50-pluto-updown /usr/share/netfilter-persistent/plugins.d/50-pluto-updown 755
     survives "netfilter-persistent reload" netfilter-persistent reload
     must netfilter-persistent flush
-    check "netfilter-persistent flush: our rules stand" whole
+    check "netfilter-persistent flush: our rules are loaded" whole
     survives_start
 
     # What is saved while tunnels are up must not be loaded while they are down.
     must netfilter-persistent save
     refuted "netfilter-persistent save: no rule of ours is saved" grep -h '^-A PLUTO-' /etc/iptables/rules.v4 /etc/iptables/rules.v6
     check "netfilter-persistent save: its own are" grep -q -- '-A FORWARD -i inside -o outside -j ACCEPT' /etc/iptables/rules.v6
-    check "netfilter-persistent save: our rules stand" whole
+    check "netfilter-persistent save: our rules are loaded" whole
     survives "netfilter-persistent reload of that" netfilter-persistent reload
 
-    # And for the next boot: saved without our piece, and nothing of ours is started.
+    # And for the next boot: saved without our plugin, and no unit of ours is started.
     must rm /usr/share/netfilter-persistent/plugins.d/50-pluto-updown
     must netfilter-persistent save
     must grep -q '^-A PLUTO-office' /etc/iptables/rules.v4
@@ -44,8 +44,8 @@ stage_1() {
 
 survives_start() {
     must netfilter-persistent start
-    check "netfilter-persistent start: our rules stand" whole
-    check "netfilter-persistent start: what goes through the tunnels passes" passes
+    check "netfilter-persistent start: our rules are loaded" whole
+    check "netfilter-persistent start: packets through the tunnels pass" passes
 }
 
 # The machine was booted with rules of tunnels that are down.
@@ -58,10 +58,10 @@ stage_2() {
     # The first call of a daemon, without any unit of ours.
     strongswan up-client other 7 192.0.2.1 192.0.2.2 10.1.0.0/24 10.77.0.0/24
     refuted "the first up leaves no way to the dead tunnel, IPv4" reaches far 10.1.0.5
-    check "what it leaves of IPv6, status says" stray
+    check "status reports what is left in IPv6" stray
     must "$hook" restore
     refuted "restore takes it out" saved
-    check "restore leaves what is right" whole
+    check "restore does not touch rules that are right" whole
     strongswan down-client other 7 192.0.2.1 192.0.2.2 10.1.0.0/24 10.77.0.0/24
     refuted "and after the last down nothing is left" saved_any
 
@@ -69,7 +69,7 @@ stage_2() {
     must loaded
     must "$hook" start
     refuted "start takes it out" saved
-    check "start leaves what is right" whole
+    check "start does not touch rules that are right" whole
     check "what the administrator saved is there" rules_of_the_administrator
 
     must netfilter-persistent start
@@ -84,9 +84,9 @@ stage_3() {
     must soon active pluto-updown
     refuted "a boot with the units leaves nothing of dead tunnels" saved
     refuted "no way in through the dead tunnel" reaches far 10.1.0.5
-    check "all all rules loaded" whole
+    check "all rules are loaded" whole
     check "what the administrator saved is there" rules_of_the_administrator
-    check "no unit was given up for its order" no_cycle
+    check "systemd dropped no unit because of an ordering cycle" no_cycle
 }
 
 # Whether a rule of the tunnels that are down is in the firewall; in either family.

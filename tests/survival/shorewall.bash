@@ -17,7 +17,7 @@ stage_1() {
     must systemctl enable --now shorewall shorewall6
     refuted "it drops what is forwarded" reaches far 10.1.0.5
     gateway
-    check "what goes through the tunnels passes" soon passes
+    check "packets through the tunnels pass" soon passes
 
     loses "shorewall reload" both reload
     loses "shorewall restart" both restart
@@ -55,24 +55,24 @@ stage_1() {
     must tunnel up
     survives "systemctl reload shorewall" systemctl reload shorewall shorewall6
     must both clear
-    check "shorewall clear: our rules stand" whole
+    check "shorewall clear: our rules are loaded" whole
     must both start
     must both stop
-    check "shorewall stop: our rules stand" whole
+    check "shorewall stop: our rules are loaded" whole
     must both start
-    check "shorewall start: our rules stand" whole
-    check "shorewall start: what goes through the tunnels passes" passes
-    check "shorewall start: what comes in clear does not" shut
+    check "shorewall start: our rules are loaded" whole
+    check "shorewall start: packets through the tunnels pass" passes
+    check "shorewall start: unencrypted packets do not pass" shut
 }
 
 # Shorewall's unit waits for the network, and ours is before it.
 stage_2() {
     must soon active shorewall shorewall6 pluto-updown
-    check "no unit was given up for its order" no_cycle
-    check "after a boot the gateway's own rules stand" whole
+    check "systemd dropped no unit because of an ordering cycle" no_cycle
+    check "after a boot the gateway's own rules are loaded" whole
     must tunnel up
-    check "after a boot what goes through the tunnels passes" soon passes
-    check "after a boot what comes in clear does not" shut
+    check "after a boot packets through the tunnels pass" soon passes
+    check "after a boot unencrypted packets do not pass" shut
 }
 
 both() { shorewall "$@" && shorewall -6 "$@"; }

@@ -1,4 +1,4 @@
-# ufw, which touches only its own chains unless it is told otherwise.
+# ufw, which touches only its own chains unless it is configured otherwise.
 # by default: nft
 # shellcheck shell=bash disable=SC2154 # what lab.bash sets
 
@@ -8,7 +8,7 @@ stage_1() {
     must ufw allow in on outside to any port 22 proto tcp
     refuted "it drops what is forwarded" reaches far 10.1.0.5
     gateway
-    check "what goes through the tunnels passes" soon passes
+    check "packets through the tunnels pass" soon passes
 
     keeps "ufw reload" ufw reload
     keeps "systemctl restart ufw" systemctl restart ufw
@@ -27,13 +27,13 @@ stage_1() {
     survives "ufw-init restart" /lib/ufw/ufw-init restart
     survives "systemctl restart ufw with MANAGE_BUILTINS=yes" systemctl restart ufw
     must ufw disable
-    check "ufw disable with MANAGE_BUILTINS=yes: our rules stand" whole
+    check "ufw disable with MANAGE_BUILTINS=yes: our rules are loaded" whole
     survives_enabling
     must sed -i 's/^MANAGE_BUILTINS=.*/MANAGE_BUILTINS=no/' /etc/default/ufw
     survives "ufw reload" ufw reload
     must sed -i 's/^IPV6=.*/IPV6=no/' /etc/default/ufw
     must ufw reload
-    check "ufw reload with IPV6=no: our rules stand" whole
+    check "ufw reload with IPV6=no: our rules are loaded" whole
 
     # Without after.init.
     must rm /etc/ufw/after.init
@@ -47,7 +47,7 @@ stage_1() {
 
 survives_enabling() {
     must ufw --force enable
-    check "ufw enable with MANAGE_BUILTINS=yes: our rules stand" whole
-    check "ufw enable with MANAGE_BUILTINS=yes: what goes through the tunnels passes" passes
-    check "ufw enable with MANAGE_BUILTINS=yes: what comes in clear does not" shut
+    check "ufw enable with MANAGE_BUILTINS=yes: our rules are loaded" whole
+    check "ufw enable with MANAGE_BUILTINS=yes: packets through the tunnels pass" passes
+    check "ufw enable with MANAGE_BUILTINS=yes: unencrypted packets do not pass" shut
 }

@@ -372,7 +372,7 @@ fn a_policy_match_tells_ipsec_from_clear_and_one_reqid_from_another() {
         ("--pol ipsec", true, false),
         ("--pol none", false, true),
         ("--pol ipsec --reqid 7 --proto esp", true, false),
-        ("--proto esp --reqid 8 --pol ipsec", false, false),
+        ("--pol ipsec --reqid 8 --proto esp", false, false),
         ("--pol ipsec --reqid 7 --proto ah", false, false),
     ] {
         let conditions = format!("-m policy --dir in {options}");

@@ -7,7 +7,7 @@
 #                         |
 #  client-north - north --+
 #
-# Behind NAT, west sits on a network of its own, and `nat` stands between it and the bridge.
+# Behind NAT, west sits on a network of its own, and `nat` is between it and the bridge.
 
 declare -A ns_of address_of device_of
 declare -A number=([west]=1 [east]=2 [north]=3)
@@ -147,7 +147,7 @@ lay_nat() {
     ip link add nat-i netns nat type veth peer name west-n netns west
     ip link add nat-o netns nat type veth peer name to-nat netns net
     ip -n net link set to-nat master br0 up
-    # The outer device keeps its name, so that scenarios need not know.
+    # The outer interface keeps its name, so that scenarios need not know.
     ip -n west link del west-o
     ip -n west link set west-n name west-o up
     ip -n west -batch - <<'LINKS'

@@ -1,4 +1,4 @@
-# How libreswan is told what scenarios say. Sourced, not run.
+# How scenarios configure libreswan. Sourced, not run.
 # shellcheck shell=bash disable=SC2034,SC2154 # one program in several files: what is set here is used there
 
 tools=/usr/libexec/ipsec
@@ -37,7 +37,7 @@ CONF
     give_nss "$gateway"
 }
 
-# configure_example GATEWAY FOLDER: with the files of an example, as they stand.
+# configure_example GATEWAY FOLDER: with the files of an example, as they are.
 configure_example() {
     cp "$2/ipsec.conf" "$state/$1/ipsec.conf"
     install -m 600 "$2/ipsec.secrets" "$state/$1/ipsec.secrets"

@@ -9,11 +9,11 @@ many_hook() {
     libreswan-stock) hook='ipsec _updown' ;;
     strongswan-stock) hook='/usr/lib/ipsec/_updown iptables' ;;
     *-own) hook=/lab/pluto-updown ;;
-    *) wrong 0 "no hook is called $1" ;;
+    *) echo "no hook is called $1" && exit 1 ;;
     esac
 }
 
-# Each daemon is told of all connections with one command: an emulated machine takes longer to start a program than to set up a tunnel.
+# Each daemon gets all connections with one command: an emulated machine takes longer to start a program than to set up a tunnel.
 many_libreswan() {
     local i
     for ((i = 0; i < many; i++)); do
@@ -34,7 +34,7 @@ many_strongswan() {
     options=($'left=west\nleftsubnet=10.100.0.0/24\nright=east\nrightsubnet=10.150.0.0/24')
     for gateway in west east; do
         configure_daemon "$gateway"
-        # The usual patience: of an IKE SA that is deleted, the far end answers when all hooks have ended.
+        # The usual patience: of an IKE SA that is deleted, the remote end answers when all hooks have ended.
         sed -i '/retransmit_/d' "$state/$gateway/strongswan.conf"
         awk -v many="$many" '
             /^            many0 \{/ { block = ""; within = 1 }
@@ -84,7 +84,7 @@ both_have() {
     ! pgrep -f '_updown|pluto-updown'
 }
 
-# await NUMBER: until both ends have so many tunnels; sets took, in tenths of a second since $begun. Tells how far it came where they do not.
+# await NUMBER: until both ends have so many tunnels; sets took, in tenths of a second since $begun. Prints how far it came where they do not.
 await() {
     local gateway count
     until both_have "$1" >/dev/null; do

@@ -1,4 +1,4 @@
-# One scenario: reads it, lays the network, starts the daemons, and goes through its steps. Sourced, not run.
+# One scenario: lays the network, starts the daemons, and goes through its steps. Sourced, not run.
 # What the words mean is in tests/daemons/README.md.
 # shellcheck shell=bash disable=SC2034,SC2154 # one program in several files: what is set here is used there
 
@@ -13,65 +13,6 @@ connection=() on=() options=() settings=() steps=() numbers=() gateways=(west ea
 behind_nat=''
 declare -A listening=() allowed=() refused_before=() example=()
 flow=''
-
-wrong() {
-    printf 'scenario, line %s: %s\n' "$1" "$2"
-    exit 1
-}
-
-# Reads a scenario file into connection, on, options, settings, steps and numbers. Writing settings is a step: its last word says which.
-read_scenario() {
-    local line n=0 tag words at=-1 block=''
-    while IFS= read -r line || [[ $line ]]; do
-        n=$((n + 1))
-        line=${line%%$'\r'}
-        [[ $line =~ ^[[:space:]]*(#|$) ]] && continue
-        # [libreswan-4.10] at the head of a line: for that daemon only; [libreswan], for all of its versions.
-        if [[ $line =~ ^([[:space:]]*)\[((libreswan|strongswan)[a-z0-9. -]*)\][[:space:]]*(.*)$ ]]; then
-            tag=${BASH_REMATCH[2]} line=${BASH_REMATCH[1]}${BASH_REMATCH[4]}
-            local mine=no
-            for words in $tag; do [[ $words == "$daemon" || $words == "${daemon%%-*}" ]] && mine=yes; done
-            [[ $mine == yes ]] || continue
-        fi
-        if [[ $block == settings && $line == [[:space:]]* ]]; then
-            settings[${#settings[@]} - 1]+=${line#"${line%%[![:space:]]*}"}$'\n'
-            continue
-        fi
-        if [[ $line =~ ^[[:space:]]+([^=]+)=(.*)$ ]]; then
-            ((at >= 0)) || wrong "$n" "an option without a connection"
-            options[at]+=${options[at]:+$'\n'}${BASH_REMATCH[1]}=${BASH_REMATCH[2]}
-            continue
-        fi
-        read -r -a words <<<"$line"
-        block=${words[0]}
-        case $block in
-        daemons | variants | calls | package) ;; # the runner's
-        gateways) gateways=("${words[@]:1}") ;;
-        nat) behind_nat=west ;;
-        host) places+=("${words[*]:1}") ;;
-        connection)
-            connection+=("${words[1]}")
-            at=$((${#connection[@]} - 1))
-            on[at]="${words[*]:3}" options[at]=''
-            ;;
-        example)
-            [[ -d /lab/examples/${words[1]:-} && ${words[2]:-} == on && ${words[3]:-} ]] ||
-                wrong "$n" 'expected "example FOLDER on GATEWAY", with a folder of contrib/examples/pairs'
-            example[${words[3]}]=${words[1]}
-            ;;
-        settings)
-            [[ ${words[1]:-} == on && ${words[2]:-} ]] || wrong "$n" 'expected "settings on GATEWAY"'
-            steps+=("${words[*]} (${#settings[@]})")
-            numbers+=("$n")
-            settings+=('')
-            ;;
-        *)
-            steps+=("${words[*]}")
-            numbers+=("$n")
-            ;;
-        esac
-    done <"/lab/scenarios/$1"
-}
 
 # option NUMBER NAME: sets value.
 option() {
@@ -144,7 +85,7 @@ tunnels() {
     done
 }
 
-# Everything of ours that is in a gateway's firewall.
+# All chains and rules of pluto-updown in a gateway's firewall.
 rules_of_ours() {
     local program
     for program in "iptables-$variant-save" "ip6tables-$variant-save"; do
@@ -205,7 +146,7 @@ is_dead() { [[ ! -e /proc/$(daemon_pid "$1")/exe ]]; }
 # What a gateway's FORWARD has dropped so far.
 refused() { inside "$1" iptables-save -c -t filter | grep '^:FORWARD'; }
 
-# The settings of a gateway's hook and of our commands there, if the scenario says any.
+# The settings of a gateway's hook and of the commands there, if the scenario says any.
 settings_file() { printf '%s' "$state/$1/settings.toml"; }
 has_settings() { [[ " ${steps[*]} " == *" settings on $1 ("* ]]; }
 
@@ -264,8 +205,8 @@ esp_by_hand() {
     done
 }
 
-# watch GATEWAY: from now on, counts wherever it arrives what the gateway sends by its outer device in clear, from or to the networks behind
-# gateways. What comes out of a tunnel has the same Ethernet address, and is no clear text.
+# watch GATEWAY: from now on, counts wherever it arrives what the gateway sends unencrypted by its outer interface, from or to the networks behind
+# gateways. What comes out of a tunnel has the same Ethernet address, and does not count as unencrypted.
 watch() {
     local mac place
     mac=$(ip -n "$1" -o link show "${device_of[$1]}" | sed 's/.*link\/ether \([^ ]*\).*/\1/')
@@ -407,7 +348,7 @@ step() {
         ;;
     confine) confine ;;
     'flush '*)
-        # What iptables-restore does when it is not told --noflush: ours goes with the rest.
+        # What iptables-restore does without --noflush: it deletes our rules with the rest.
         firewall "${words[1]}"
         ;;
     'cut '*) ip -n "${words[1]}" link set "${device_of[${words[1]}]}" down ;;
@@ -570,8 +511,9 @@ finally() {
 
 scenario() {
     local gateway starters=() pid
-    tell_time 'read'
-    read_scenario "$1"
+    # As read on the host.
+    # shellcheck source=/dev/null
+    . "/lab/scenarios/$1"
     tell_time 'lay the network'
     lay_net "${gateways[@]}"
     local line
@@ -608,7 +550,7 @@ tell_of_start() {
     cat "$state"/*/started
 }
 
-# The hook that a gateway's connections name: ours, or one that stands before it; with the gateway's settings.
+# The hook that a gateway's connections name: pluto-updown, or a script that calls it; with the gateway's settings.
 hook_of() {
     programs_of_hook "$1"
     ! has_settings "$1" || printf ' --config %s' "$(settings_file "$1")"

@@ -1,7 +1,7 @@
-# How strongSwan is told what scenarios say. Sourced, not run.
+# How scenarios configure strongSwan. Sourced, not run.
 # shellcheck shell=bash disable=SC2034,SC2154 # one program in several files: what is set here is used there
 
-# configure_example GATEWAY FOLDER: with the files of an example, as they stand.
+# configure_example GATEWAY FOLDER: with the files of an example, as they are.
 configure_example() {
     configure_charon "$1"
     install -m 600 "$2/swanctl.conf" "$state/$1/swanctl/swanctl.conf"

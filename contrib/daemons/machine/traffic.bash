@@ -65,8 +65,8 @@ icmp_message() {
     printf "\\x$(printf %02x "$1")\\0\\x$(printf %02x $((255 - $1)))\\xff\\0\\0\\0\\0"
 }
 
-# must_pass FROM TO PROTOCOL PORT: tries for a while, since the far side's hook may still be at work. What is lost in a tunnel
-# that stands is counted by `traffic`.
+# must_pass FROM TO PROTOCOL PORT: tries for a while, since the hook at the other end may still be at work. What is lost in a tunnel
+# that is up is counted by `traffic`.
 must_pass() {
     local from=$1 to=$2 protocol=$3 port=${4:-} said='' _ source destination before count
     source=$(address "$from") destination=$(address "$to")

@@ -349,14 +349,17 @@ impl AnswerContext<'_> {
         let surely = rules.iter().find(|rule| rule.is_certain);
         let rule = surely.or(rules.first());
         let Some(rule) = rule else { return };
-        answer.add_line("own rule", format!("{}; it comes before ours", own_rule(rule)));
+        answer.add_line(
+            "own rule",
+            format!("{}; it comes before the rules of pluto-updown", own_rule(rule)),
+        );
         if rule.is_certain {
             let (verdict, tone) = match rule.rule.jump_target().as_deref() {
                 Some("ACCEPT") => ("PASSES", Tone::Good),
                 _ => ("DROPPED", Tone::Bad),
             };
             answer.head = format!(
-                "{verdict} by a rule of yours that comes before ours; otherwise {}",
+                "{verdict} by a rule of yours before the rules of pluto-updown; otherwise {}",
                 answer.head
             );
             answer.tone = Some(tone);

@@ -190,7 +190,7 @@ impl RulesetView {
             JumpPlace::First => None,
             JumpPlace::Last => Some(format!("your own rules in {chain} come first (place = \"last\")")),
             JumpPlace::Own => Some(format!(
-                "where your own rules in {chain} jump to ours (place = \"own\")"
+                "where your own rules in {chain} jump to PLUTO chains (place = \"own\")"
             )),
         }
     }

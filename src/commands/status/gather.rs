@@ -316,7 +316,7 @@ fn without_record(command: &CommandContext<'_>, loaded: &[Problem]) -> Problem {
             Severity::Error,
             ProblemKind::NoRecord,
             format_args!(
-                "our chains are loaded ({}), but there is no record in {}: wrong --state-dir, or a saved rule set was loaded",
+                "chains of pluto-updown are loaded ({}), but there is no record in {}: wrong --state-dir, or a saved rule set was loaded",
                 rulesets.join(", "),
                 command.options.state_dir.display()
             ),

@@ -9,7 +9,7 @@
 use super::identity::TunnelId;
 use super::packet_path::PacketPath;
 use super::rules::TunnelRules;
-use super::{filter, is_restrictive, without_known};
+use super::{filter, is_restrictive, join_matches};
 use crate::daemon::{SaMatch, Tunnel};
 use crate::firewall::base_chains::decrypted_chain;
 use crate::firewall::dispatch::{DispatchBucket, OptionalChains, Precedence};
@@ -76,7 +76,7 @@ pub(super) fn drop_by_addresses(tunnel_rules: &mut TunnelRules, tunnel: &Tunnel,
         Some(MissingInterface::Undecided | MissingInterface::Unrestricted) | None => return,
     }
     let traffic = filter::traffic_match(tunnel, Direction::Out, &tunnel.traffic);
-    let known = without_known(&addresses(tunnel), traffic.into_iter().collect());
+    let known = join_matches(&addresses(tunnel), traffic.into_iter().collect());
     tunnel_rules.optional.extend([
         OptionalChains::Unencrypted,
         OptionalChains::ClearTextEntry,

@@ -1,4 +1,10 @@
 //! The firewall rules of one tunnel.
+//!
+//! A tunnel has a chain of its own for each path of its packets: `PLUTO-office-e8expkmw-FI` for
+//! those that come out of the tunnel and are forwarded. Packets reach it through a bucket, a chain
+//! that tunnels with neighbouring remote networks share: each rule there matches the packets of one
+//! tunnel and jumps to that tunnel's chain. The buckets of restricted tunnels come before those of
+//! open ones.
 
 mod filter;
 mod identity;
@@ -30,23 +36,25 @@ use crate::netfilter::{ChainName, Comment, Direction, InterfaceMatch, Match, Pol
 use crate::netlink::XfrmInterface;
 use crate::settings::{Allow, Esp, GatewayAccess, Mss, Policy, Service};
 
-/// Decides the rules of a tunnel: what strongSwan's `_updown iptables` opens for the same call,
-/// without its errors, and as far as the settings allow.
+/// Decides the rules of a tunnel: it accepts what strongSwan's `_updown iptables` accepts for the
+/// same call, without that script's errors, and only what the settings allow.
 ///
-/// - A host tunnel: between the gateway and the remote network, both directions.
-/// - A client tunnel: between the two networks, forwarded, both directions; and where the gateway
-///   has an address inside the tunnel (`leftsourceip=`, virtual addresses) or `hostaccess=yes`,
-///   also to and from the gateway itself.
-/// - IPComp: packets too small to be worth compressing, which arrive as IP in IP from the peer.
+/// - A tunnel of the gateway alone (`up-host`): packets between the gateway and the remote network,
+///   in both directions.
+/// - A tunnel of a network (`up-client`): forwarded packets between the two networks, in both
+///   directions. Also packets to and from the gateway itself, if it has an address inside the
+///   tunnel (`leftsourceip=`, virtual addresses) or with `hostaccess=yes`.
+/// - With IPComp: packets that the peer did not compress, which arrive as IP in IP.
 ///
-/// - Client address translation: between the local address, as the gateway's tables see it, and the
-///   remote network; and the translation itself.
-/// - A log group: copies of all packets that reach one of its chains, and of those to the gateway
-///   itself that it does not accept.
+/// - With client address translation (`leftcat=yes`): packets between the gateway's own address and
+///   the remote network, and the DNAT and SNAT rules for them.
+/// - With an NFLOG group (`nflog=`): a copy of every packet that reaches one of the tunnel's
+///   chains. The tunnel then has chains for packets to and from the gateway even if it accepts none
+///   of these.
 ///
-/// Every rule matches both networks as well as the reqid or the interface: every pluto starts its
-/// reqids at the same number, and charon reuses them, so a reqid alone would accept another
-/// tunnel's packets.
+/// Every rule that accepts matches both networks, and the reqid or the interface. The reqid alone
+/// is not enough: every pluto starts at the same number, and charon reuses numbers, so another
+/// tunnel's packets would be accepted.
 ///
 /// # Errors
 /// If its settings conflict with the tunnel.
@@ -104,20 +112,21 @@ pub struct PolicyContext<'a> {
     pub policy: &'a Policy,
     /// Whether ESP and AH of its peers are accepted for it.
     pub esp: Esp,
-    /// The addresses of its peers; strongSwan can have one up with several.
+    /// The IKE addresses of its peers: several under strongSwan, if several peers have it up.
     pub peers: &'a BTreeSet<IpAddr>,
-    /// The addresses of this gateway and of each peer that compresses, in pairs.
+    /// The addresses of this gateway and of each peer that uses IPComp, in pairs.
     pub ipcomp_hosts: &'a BTreeSet<(IpAddr, IpAddr)>,
-    /// Whether there is anything that a tunnel whose addresses are left to other rules has to be
-    /// led past.
+    /// Whether any tunnel's packets are exempted from NAT. Only then a tunnel with `nat = "leave"`
+    /// needs a rule that returns its packets before the exemption.
     pub nat_exemption: NatExemption,
     /// The bit that carries the consent of a first tunnel to a second one.
     pub mark: MarkBit,
     /// The existing XFRM interfaces, for tunnels whose daemon passes an interface id.
     pub interfaces: &'a [XfrmInterface],
-    /// The networks whose packets keep their source where nothing else is set.
+    /// The networks that the gateway is connected to. Packets to them keep their source, unless
+    /// `bypass` is set.
     pub connected: &'a [IpNet],
-    /// The largest packet that the path to the peer takes, in bytes, where it is known.
+    /// The path MTU to the peer, in bytes; `None` if it is unknown.
     pub path_mtu: Option<u16>,
 }
 
@@ -147,13 +156,14 @@ pub enum PolicyError {
         /// The local network of the tunnel's selector.
         local: Network,
     },
-    /// What its packets are known by is an interface that carries unencrypted packets.
+    /// Its packets would be matched by an interface that also carries unencrypted packets.
     #[error("{interface} is no VTI, XFRM or KLIPS interface: rules for it would let unencrypted packets in")]
     UnencryptedInterface {
         /// The interface.
         interface: Interface,
     },
-    /// Its two ends are one network.
+    /// The local and the remote network are the same, so blocking packets between them would block
+    /// the network.
     #[error(
         "when-down = \"block\": both networks of the tunnel are {network}; name the pair to block, between = [[\"OURS\", \"THEIRS\"]]"
     )]
@@ -182,7 +192,7 @@ fn add_esp_peer(tunnel_rules: &mut TunnelRules, remote_host: IpAddr) {
         .extend([OptionalChains::EspPeers, OptionalChains::EspPeer(remote_host)]);
 }
 
-/// Gives a tunnel a chain on a path, and leads its packets there.
+/// Adds a tunnel's chain for a path, and the rule in the bucket that jumps to it.
 fn add_tunnel_chain(
     tunnel_rules: &mut TunnelRules,
     tunnel: &Tunnel,
@@ -202,16 +212,18 @@ fn add_tunnel_chain(
     });
 }
 
-/// The further buckets in which a tunnel drops outbound packets; only a tunnel that allows nothing
-/// has any.
+/// The buckets in which a tunnel with `allow = "none"` drops packets into it, besides its own
+/// chain. Other tunnels have none.
 ///
-/// - After all tunnels: packets outside the tunnel's protocol and port, which libreswan's kernel
-///   policies match all the same. Several tunnels between the same networks can have one reqid,
-///   each with its own ports (strongSwan); their rules all come before this bucket.
-/// - On [`PacketPath::RefuseOut`]: packets that came by IPsec and that no tunnel has allowed, as
-///   from a policy of another program. They never reach the tunnel's own chain, whose ACCEPT, or
-///   that of the administrator's chain, would be enough alone. For the same reason there is no jump
-///   to that chain here.
+/// - The bucket after all tunnels (`-X`): it drops packets outside the tunnel's protocol and ports,
+///   which libreswan's kernel policies match, too. It comes last, because under
+///   strongSwan several tunnels between the same networks can have one reqid, each with ports of
+///   its own.
+/// - The bucket below `PLUTO-RO`: it drops packets that came by IPsec and that no inbound tunnel
+///   has allowed, for example those of another program's policy. Such packets must not reach the
+///   tunnel's own chain, because an ACCEPT there, or in the administrator's chain, would accept
+///   them without an inbound tunnel's consent. For the same reason this bucket does not jump to the
+///   administrator's chain.
 fn refusing_buckets(tunnel: &Tunnel, filter_path: &FilterPath) -> Vec<DispatchBucket> {
     let path = filter_path.path;
     if !filter_path.is_restricted() || path.direction() == Direction::In {
@@ -225,18 +237,18 @@ fn refusing_buckets(tunnel: &Tunnel, filter_path: &FilterPath) -> Vec<DispatchBu
         .collect()
 }
 
-/// Drops packets that come out of a restricted tunnel and that no tunnel has allowed, whatever
-/// their destination.
+/// Adds the rules below `PLUTO-RI` and `PLUTO-RF`, which drop packets that came out of a restricted
+/// tunnel and that no tunnel has allowed, whatever their destination.
 ///
-/// PREROUTING may have given such a packet another destination, in neither network of the tunnel: a
-/// published host (docker), the gateway itself (REDIRECT), another tunnel. So the rules match the
-/// source and the policy only, and the connection's original destination. Allowed services that
-/// were redirected are left to the administrator's rules. The returns are at the head and the drops
-/// at the tail of one chain, so that no tunnel drops what another one between the same networks,
-/// with the same reqid, allows.
+/// A DNAT rule in PREROUTING may have changed the destination to one outside the tunnel's networks:
+/// a published host (Docker), the gateway itself (REDIRECT), another tunnel. So these rules do not
+/// match the packet's destination. They match the source, the policy, and the destination of the
+/// connection's first packet (`--ctorigdst`). Allowed services that a DNAT rule has redirected
+/// return to the administrator's rules. In the bucket, the RETURN rules of all tunnels come before
+/// all DROP rules. So no tunnel drops what another one with the same networks and reqid allows.
 ///
-/// To the gateway itself `host-access = "no"` leaves nothing but replies, whatever `allow` says and
-/// whichever destination PREROUTING has replaced.
+/// With `host-access = "no"` only replies to the gateway return, whatever `allow` says and
+/// whichever destination a DNAT rule has replaced.
 fn refuse_inbound(tunnel_rules: &mut TunnelRules, tunnel: &Tunnel, id: &TunnelId, policy: &Policy) {
     for path in [PacketPath::RefuseInput, PacketPath::RefuseForward] {
         let is_closed = path == PacketPath::RefuseInput && policy.host_access == GatewayAccess::No;
@@ -248,7 +260,7 @@ fn refuse_inbound(tunnel_rules: &mut TunnelRules, tunnel: &Tunnel, id: &TunnelId
         let known = tunnel_matches(tunnel, path, None, None);
         let bucket = DispatchBucket::for_remote(path, Precedence::Open, &tunnel.remote_client);
         for matches in filter::unlisted_traffic(tunnel, allow) {
-            let matches = without_known(&known, matches);
+            let matches = join_matches(&known, matches);
             let rule = filter::named_rule(id, matches, Target::Return);
             tunnel_rules.add_to_bucket(bucket, RulePosition::Head, rule);
         }
@@ -258,9 +270,9 @@ fn refuse_inbound(tunnel_rules: &mut TunnelRules, tunnel: &Tunnel, id: &TunnelId
     }
 }
 
-/// The matches joined in the order in which iptables lists them: addresses, interfaces, protocols,
+/// Joins matches in the order in which iptables lists them: addresses, interfaces, protocols,
 /// extensions.
-fn without_known(known: &[Match], more: Vec<Match>) -> Vec<Match> {
+fn join_matches(known: &[Match], more: Vec<Match>) -> Vec<Match> {
     let comes_first = |matched: &&Match| {
         matches!(
             matched,
@@ -272,29 +284,30 @@ fn without_known(known: &[Match], more: Vec<Match>) -> Vec<Match> {
     first.chain(more).chain(last).collect()
 }
 
-/// A path of the filter table that a tunnel has a chain on.
+/// A path for which a tunnel has a chain in the filter table.
 #[derive(Debug)]
 pub struct FilterPath {
     /// The path.
     pub path: PacketPath,
-    /// Our end of it.
+    /// The local network, as the filter table sees it.
     pub local: Network,
-    /// What passes.
+    /// The allowed packets.
     pub allowed: AllowedTraffic,
 }
 
-/// A tunnel's packets that pass on a path.
+/// The packets of a tunnel that are allowed on a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AllowedTraffic {
     /// All.
     All,
-    /// What belongs to connections from the other side of the gateway.
+    /// Replies in connections that the local side opened, and ICMP errors about them.
     Replies,
-    /// That, and new connections to these.
+    /// Those, and new connections to these services.
     Services(Vec<Service>),
     /// Nothing.
     None,
-    /// Other rules decide; it is only looked at.
+    /// Not decided here: the chain only copies packets to NFLOG, or jumps to the administrator's
+    /// chain.
     Undecided,
 }
 
@@ -307,8 +320,8 @@ impl FilterPath {
     }
 }
 
-/// The paths of the filter table that a tunnel has a chain on. On others its packets are left to
-/// other rules.
+/// The paths for which a tunnel has a chain in the filter table. On other paths the administrator's
+/// rules decide about its packets.
 #[must_use]
 pub fn filter_paths(tunnel: &Tunnel, policy: &Policy) -> Vec<FilterPath> {
     let local = tunnel.translation.map_or(tunnel.local_client, |translation| {
@@ -323,8 +336,8 @@ pub fn filter_paths(tunnel: &Tunnel, policy: &Policy) -> Vec<FilterPath> {
     }
     allowed.extend(gateway_paths(tunnel, policy));
     if tunnel.log_group.is_some() || policy.chain.is_some() {
-        // libreswan's script logs there whether or not packets are accepted; and the
-        // administrator's chain comes first everywhere.
+        // libreswan's script copies packets to and from the gateway to NFLOG whether or not they
+        // are accepted. And the administrator's chain (`chain`) comes first on every path.
         for path in GATEWAY_PATHS {
             if !allowed.iter().any(|(taken, _)| *taken == path) {
                 allowed.push((path, AllowedTraffic::Undecided));
@@ -356,9 +369,9 @@ fn allowed_outbound(allow: &Allow) -> AllowedTraffic {
 /// The paths that end or begin at the gateway itself.
 const GATEWAY_PATHS: [PacketPath; 2] = [PacketPath::Input, PacketPath::Output];
 
-/// Whether packets are forwarded for a tunnel. Not for a host tunnel, which ends at the gateway.
-/// Not if the remote network is the gateway's own address inside the tunnel. And not with client
-/// address translation, where libreswan has policies for two addresses only, both the gateway's.
+/// Whether the gateway forwards packets of a tunnel. It does not if the tunnel ends at the gateway,
+/// if the remote network is the gateway's own address inside the tunnel, or with client address
+/// translation, where libreswan's policies have two local addresses, both of the gateway.
 fn forwards_packets(tunnel: &Tunnel) -> bool {
     let mut source_addresses = tunnel.source_addresses.iter();
     match (tunnel.scope, tunnel.translation) {
@@ -367,11 +380,11 @@ fn forwards_packets(tunnel: &Tunnel) -> bool {
     }
 }
 
-/// What passes to and from the gateway itself.
+/// The allowed packets to and from the gateway itself.
 ///
-/// Where the gateway is closed to the tunnel, and where other rules would decide although the
-/// tunnel is restricted, packets out of the tunnel to the gateway are dropped, except replies to
-/// the gateway's own connections. Other rules decide which connections the gateway may open.
+/// If the gateway is closed to a restricted tunnel, or with `host-access = "no"`, packets out of
+/// the tunnel to the gateway are dropped, except replies to the gateway's own connections. The
+/// administrator's rules decide which connections the gateway may open.
 fn gateway_paths(tunnel: &Tunnel, policy: &Policy) -> Vec<(PacketPath, AllowedTraffic)> {
     let [input, output] = GATEWAY_PATHS;
     let opened = match policy.host_access {
@@ -395,8 +408,8 @@ fn daemon_opens_gateway(tunnel: &Tunnel) -> bool {
     }
 }
 
-/// Client address translation: packets from the gateway's own address leave with the address that
-/// the peer assigned, and the reverse.
+/// Adds client address translation: SNAT of packets from the gateway's own address to the address
+/// that the peer assigned, and DNAT of packets to that address.
 ///
 /// Only packets that this tunnel's policy matches: another tunnel's policy to the same network has
 /// its own address.
@@ -434,15 +447,15 @@ const IPV4_TCP_HEADERS: u16 = 40;
 /// How much longer an IPv6 header is, in bytes.
 const IPV6_EXTRA_HEADER: u16 = 20;
 
-/// The most that ESP adds to a packet, in bytes: an outer IPv6 header (40), UDP (8), ESP's own
-/// header (8) and vector (16), padding with its length and next header (17), and a check value
-/// (32). AH, and ESP with less, add less.
+/// The most that ESP adds to a packet, in bytes: an outer IPv6 header (40), UDP (8), the ESP header
+/// (8) and initialization vector (16), padding with its length and next header (17), and the
+/// integrity check value (32), RFC 4303. AH adds less.
 const MAX_ESP_OVERHEAD: u16 = 121;
 
 /// The MTU to assume where the path's is unknown, in bytes: Ethernet's.
 const ETHERNET_MTU: u16 = 1500;
 
-/// Keeps the segments of TCP connections small enough, in both directions.
+/// Adds the rules that clamp the MSS of TCP connections, in both directions.
 ///
 /// Outbound SYNs are clamped to the path MTU of their route, which accounts for IPsec overhead. An
 /// inbound SYN limits the segments that the local side sends into the tunnel, but its own route is
@@ -487,7 +500,8 @@ fn add_mss_clamp(
     }
 }
 
-/// The name of a tunnel's own chain. An id has at most 19 bytes, so that it always fits as it is.
+/// The name of a tunnel's own chain: its id and the path's tag. An id has at most 19 bytes, so the
+/// name is never too long.
 pub(crate) fn tunnel_chain_name(id: &TunnelId, tag: &str) -> ChainName {
     ChainName::from_parts(&[id.as_str(), tag])
 }
@@ -506,7 +520,7 @@ fn exit_interface<'a>(tunnel: &'a Tunnel, interfaces: &'a [XfrmInterface]) -> Op
     }
 }
 
-/// The matches in a bucket on a tunnel's packets.
+/// The matches on a tunnel's packets, in its bucket.
 pub(crate) fn tunnel_matches(
     tunnel: &Tunnel,
     path: PacketPath,
@@ -521,7 +535,8 @@ pub(crate) fn tunnel_matches(
     // iptables shows the source first.
     matches.sort_by_key(|matched| !matches!(matched, Match::Source(Network::Prefix(_))));
     matches.push(match (path.direction(), exit_interface) {
-        // On output the policy applies only inside the interface, so the interface is matched.
+        // Packets meet the policy only inside the interface, after these rules. So the interface is
+        // matched.
         (Direction::Out, Some(interface)) => path.interface_match(InterfaceMatch::Interface(interface.clone())),
         (Direction::Out, None) | (Direction::In, _) => sa_match(&tunnel.sa_match, path),
     });
@@ -570,13 +585,14 @@ pub(crate) fn connection_comment(tunnel: &Tunnel) -> Option<Comment> {
     Comment::try_from(tunnel.connection.comment()).ok()
 }
 
-/// Accepts packets of compressing peers that were not worth compressing, which arrive as IP in IP
-/// between the gateways. Each peer that has the tunnel up has rules of its own.
+/// Accepts packets that an IPComp peer did not compress because they are too small. They arrive as
+/// IP in IP between the gateways. Each peer that has the tunnel up has a rule of its own.
 ///
-/// In the buckets of first precedence, because a restricted tunnel to 0.0.0.0/0 would drop them.
+/// These rules are in buckets that come before all others (`-C`): a restricted tunnel to 0.0.0.0/0
+/// would drop the packets.
 ///
-/// Not if the inner family differs from the outer one: those packets belong to the other family's
-/// ruleset, and strongSwan's script never accepted them either.
+/// If the inner family differs from the outer one, there are no such rules: the packets meet the
+/// other family's ruleset. strongSwan's script does not accept them, either.
 fn add_ipcomp(tunnel_rules: &mut TunnelRules, tunnel: &Tunnel, id: &TunnelId, hosts: &BTreeSet<(IpAddr, IpAddr)>) {
     let of_this_family = |address: &IpAddr| Family::of_address(*address) == tunnel.family();
     let mut hosts = hosts
@@ -602,10 +618,10 @@ fn add_ipcomp(tunnel_rules: &mut TunnelRules, tunnel: &Tunnel, id: &TunnelId, ho
     }
 }
 
-/// The matches on packets of an IPComp tunnel that were not worth compressing.
+/// The matches on packets of an IPComp tunnel that were not compressed.
 ///
-/// The kernel decrypts such a packet, and receives the remaining IP-in-IP packet between the
-/// gateways once more before the inner packet.
+/// The kernel decrypts such a packet, then INPUT gets the IP-in-IP packet between the gateways, and
+/// only then the inner packet is received.
 fn ipcomp_matches(tunnel: &Tunnel, local_host: IpAddr, remote_host: IpAddr) -> Vec<Match> {
     let (address, inner) = match tunnel.family() {
         Family::Ipv4 => (IpNet::from(remote_host), IP_IN_IP),

@@ -157,7 +157,7 @@ fn to_u16(number: &DeInteger<'_>) -> Option<u16> {
 }
 
 /// What `between` is written as.
-pub(super) const PAIRS: &str = "a list of pairs such as [[\"10.1.0.0/24\", \"10.2.0.0/24\"]], ours first";
+pub(super) const PAIRS: &str = "a list of pairs such as [[\"10.1.0.0/24\", \"10.2.0.0/24\"]], the local one first";
 
 /// The local network and the remote one.
 pub(super) fn pair(item: TomlValue<'_>) -> Result<(IpNet, IpNet), SettingsFault> {

@@ -14,7 +14,7 @@ use pluto_updown::net::Family;
 use pluto_updown::netfilter::Backend;
 
 use crate::support::emulator::{Emulator, Kind};
-use crate::support::namespace::{Namespace, prefix, tool};
+use crate::support::namespace::Namespace;
 use crate::support::packet::{self, Packet, PacketTrace, trace_packet};
 
 /// The addresses of a family.
@@ -73,7 +73,6 @@ pub struct Lab {
 impl Lab {
     pub fn new(backend: Backend, family: Family) -> Self {
         let [left, gateway, right] = [(); 3].map(|()| Namespace::bare(backend));
-        let pid = |namespace: &Namespace| namespace.entry()[2].clone();
         let addresses = addresses(family);
         let length = addresses.left_network.split_once('/').expect("a length").1;
         gateway.shell(&format!(
@@ -87,8 +86,8 @@ impl Lab {
             ip link set eth2 up
             sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1 net.ipv4.conf.eth1.accept_local=1
             sysctl -qw net.ipv4.conf.eth1.rp_filter=0 net.ipv4.conf.all.rp_filter=0",
-            pid(&left),
-            pid(&right),
+            left.pid(),
+            right.pid(),
             addresses.near_left,
             addresses.near_right,
             addresses.translated,
@@ -124,8 +123,7 @@ impl Lab {
 
     /// Loads the text into the gateway, in place of all that its tables held, and into an emulator.
     pub fn load(&self, text: &str) -> Emulator {
-        let program = tool(&format!("{}-{}-restore", prefix(self.family), self.backend));
-        self.gateway.run([program], text);
+        self.gateway.load(self.family, &[], text);
         let mut emulator = Emulator::for_family(match self.family {
             Family::Ipv4 => packet::Family::V4,
             Family::Ipv6 => packet::Family::V6,
@@ -144,10 +142,7 @@ impl Lab {
     pub fn counted(&self) -> BTreeMap<String, usize> {
         let mut counted = BTreeMap::new();
         for kind in Kind::ALL {
-            let program = tool(&format!("{}-{}-save", prefix(self.family), self.backend));
-            let listing = self
-                .gateway
-                .run([program.to_str().expect("a path"), "-c", "-t", kind.name()], "");
+            let listing = self.gateway.save(self.family, &["-c", "-t", kind.name()]);
             for line in listing.lines().filter(|line| line.starts_with('[')) {
                 let number = line[1..].split(':').next().and_then(|number| number.parse().ok());
                 let number = number.unwrap_or_else(|| panic!("{line}"));

@@ -11,6 +11,7 @@ use std::io::Write as _;
 use std::time::Duration;
 
 use crate::support::emulator::Kind;
+use crate::support::gateway::twins;
 use crate::support::namespace::VARIANTS;
 use crate::support::packet::{ConnectionState, Packet, trace_packet};
 use lab::{Lab, V4, socket_address};
@@ -20,31 +21,29 @@ use rules::{counting, with_rule};
 #[test]
 #[ignore = "needs root: run by contrib/test"]
 fn every_rule_counts_the_packets_that_the_tracer_says_it_matches() {
-    for backend in VARIANTS {
-        for family in Family::ALL {
-            let mut lab = Lab::new(backend, family);
-            // A connection from before the rules, which the gateway will not take for one.
-            let _listener = lab.listen(8080);
-            let old = lab.connect(8080).expect("a connection");
-            lab.gateway.shell("sysctl -qw net.netfilter.nf_conntrack_tcp_loose=0");
-            let emulator = lab.load(&counting(family));
-            lab.reset();
-            (&old).write_all(b"x").expect("sending");
-            let port = old.local_addr().expect("its address").port();
-            let invalid = |packet: Packet| packet.state(ConnectionState::Invalid);
-            let packets = [
-                invalid(lab.there().tcp(port, 8080).flags("PSH,ACK")),
-                invalid(lab.back().tcp(8080, port).flags("ACK")),
-            ];
-            lab.assert_counted(&emulator, &packets, "data of no connection");
-            lab.ask_and_answer(&emulator);
-            lab.translate_the_source(&emulator, 600);
-            lab.translate_the_source(&emulator, 601);
-            lab.translate_the_destination(&emulator);
-            lab.ask_nobody(&emulator);
-            lab.talk_with_the_gateway(&emulator);
-            lab.connect_twice(&emulator);
-        }
+    for (backend, family) in twins() {
+        let mut lab = Lab::new(backend, family);
+        // A connection from before the rules, which the gateway will not take for one.
+        let _listener = lab.listen(8080);
+        let old = lab.connect(8080).expect("a connection");
+        lab.gateway.shell("sysctl -qw net.netfilter.nf_conntrack_tcp_loose=0");
+        let emulator = lab.load(&counting(family));
+        lab.reset();
+        (&old).write_all(b"x").expect("sending");
+        let port = old.local_addr().expect("its address").port();
+        let invalid = |packet: Packet| packet.state(ConnectionState::Invalid);
+        let packets = [
+            invalid(lab.there().tcp(port, 8080).flags("PSH,ACK")),
+            invalid(lab.back().tcp(8080, port).flags("ACK")),
+        ];
+        lab.assert_counted(&emulator, &packets, "data of no connection");
+        lab.ask_and_answer(&emulator);
+        lab.translate_the_source(&emulator, 600);
+        lab.translate_the_source(&emulator, 601);
+        lab.translate_the_destination(&emulator);
+        lab.ask_nobody(&emulator);
+        lab.talk_with_the_gateway(&emulator);
+        lab.connect_twice(&emulator);
     }
 }
 

@@ -5,7 +5,7 @@ use pluto_updown::netfilter::Backend;
 
 use crate::support::binary::Call;
 use crate::support::captures::{find_call, libreswan_up, strongswan_up};
-use crate::support::namespace::{Namespace, VARIANTS, prefix, the_administrators, tool};
+use crate::support::namespace::{Namespace, VARIANTS, the_administrators};
 
 /// Tunnels that were up when the rules were saved: by policy and by interface, in both families.
 fn dead() -> [Call; 3] {
@@ -20,8 +20,7 @@ fn dead() -> [Call; 3] {
 fn boot(backend: Backend, saved: &[String; 2]) -> Namespace {
     let machine = Namespace::new(backend);
     for (family, text) in Family::ALL.into_iter().zip(saved) {
-        let load = tool(&format!("{}-{backend}-restore", prefix(family)));
-        machine.run([load], text);
+        machine.load(family, &[], text);
     }
     machine
 }
@@ -29,11 +28,8 @@ fn boot(backend: Backend, saved: &[String; 2]) -> Namespace {
 /// What the administrator saved while the tunnels were up.
 fn saved(backend: Backend) -> [String; 2] {
     let machine = Namespace::new(backend);
-    dead().iter().for_each(|up| machine.hook().expect_success(up));
-    Family::ALL.map(|family| {
-        let save = tool(&format!("{}-{backend}-save", prefix(family)));
-        machine.run([save], "")
-    })
+    machine.call_all(&dead());
+    Family::ALL.map(|family| machine.save(family, &[]))
 }
 
 /// The tables of a machine that never had a tunnel.
@@ -59,7 +55,7 @@ fn says_so(machine: &Namespace, family: Family) {
     let (status, check) = status_and_check(machine);
     let ruleset = format!("{}-{family}", machine.backend);
     let is_left = status.contains(&format!("{ruleset} filter: ")) && status.contains(" leftover chain");
-    let is_unrecorded = status.contains("our chains are loaded") && status.contains(&ruleset);
+    let is_unrecorded = status.contains("chains of pluto-updown are loaded") && status.contains(&ruleset);
     assert!(is_left || is_unrecorded, "{status}");
     assert!(check.contains(&format!("WRONG {ruleset}: ")), "{check}");
 }

@@ -6,10 +6,11 @@ use pluto_updown::net::Family;
 use pluto_updown::netfilter::{Backend, Table};
 
 use super::routes::{Router, route};
-use super::tables::{both, break_restore, machine, repair, saved};
+use super::tables::{break_restore, machine, repair, saved};
 use crate::support::binary::Call;
 use crate::support::captures::{find_call, libreswan_up, strongswan_up};
 use crate::support::emulator::Kind;
+use crate::support::gateway::twins;
 use crate::support::namespace::{Namespace, own_chain_sizes, prefix, tool};
 use crate::support::syslog::{DAEMON_ERR, DAEMON_WARNING, Syslog};
 use crate::support::world::World;
@@ -41,7 +42,7 @@ fn by_device(family: Family) -> Call {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn the_first_tunnel_brings_the_exemption_and_the_last_takes_it_out() {
-    for (backend, family) in both() {
+    for (backend, family) in twins() {
         let machine = unset(backend);
         let before = saved(&machine, family);
         let mut world = World {
@@ -159,7 +160,7 @@ impl Site {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn real_packets_into_a_tunnels_device_keep_their_source_whatever_is_masqueraded() {
-    for (backend, family) in both() {
+    for (backend, family) in twins() {
         let site = Site::new(backend, family);
         let what = format!("{backend} {family}");
         assert_eq!(site.source_seen(), "gateway", "{what}");
@@ -182,7 +183,7 @@ fn real_packets_into_a_tunnels_device_keep_their_source_whatever_is_masqueraded(
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn what_is_left_to_other_rules_is_masqueraded_by_them() {
-    for (backend, family) in both() {
+    for (backend, family) in twins() {
         let site = Site::new(backend, family);
         site.machine.settings("[tunnel]\nnat = \"leave\"\n");
         site.open(&by_device(family));
@@ -207,7 +208,7 @@ fn complaints(syslog: &Syslog) -> Vec<String> {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn a_nat_table_that_takes_no_rules_leaves_the_tunnel_up_with_one_warning() {
-    for (backend, family) in both() {
+    for (backend, family) in twins() {
         let machine = unset(backend);
         let syslog = Syslog::new(&machine);
         let before = saved(&machine, family);
@@ -300,7 +301,7 @@ const POLICIES: [(&str, i32); 7] = [
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn a_rulebook_of_the_other_family_is_not_touched() {
-    for (backend, family) in both() {
+    for (backend, family) in twins() {
         let machine = unset(backend);
         let other = Family::ALL.into_iter().find(|other| *other != family).expect("two");
         let before = saved(&machine, other);

@@ -73,7 +73,7 @@ fn no_packet_passes_by_the_record_alone_after_a_flush_or_behind_a_foreign_drop()
                 "{backend} {change:?}: {text}"
             );
             assert!(!text.contains("\nPASSES: "), "{backend} {change:?}: {text}");
-            let is_dropped = text.contains("\nDROPPED by a rule of yours that comes before ours");
+            let is_dropped = text.contains("\nDROPPED by a rule of yours before the rules of pluto-updown");
             assert_eq!(is_dropped, change.len() > 1, "{backend} {change:?}: {text}");
         }
     }

@@ -6,7 +6,7 @@ use pluto_updown::net::Family;
 use pluto_updown::netfilter::Backend;
 
 use crate::support::binary::{Call, Hook};
-use crate::support::captures::{find_call, libreswan_up, strongswan_up};
+use crate::support::captures::{kinds_of_ups, libreswan_up, strongswan_up};
 use crate::support::namespace::{Namespace, VARIANTS, link_programs, own_chain_sizes};
 
 fn flush(machine: &Namespace, words: &[&str]) -> (Option<i32>, String) {
@@ -15,18 +15,9 @@ fn flush(machine: &Namespace, words: &[&str]) -> (Option<i32>, String) {
     (ending.code, ending.out_text())
 }
 
-/// Tunnels of both families, one with an interface, one with something in the nat table.
-fn tunnels() -> [Call; 4] {
-    [
-        strongswan_up(),
-        find_call("libreswan-5.4", "vti", "up-client"),
-        find_call("libreswan-5.4", "v6", "up-client-v6"),
-        libreswan_up()
-            .with("PLUTO_CONNECTION", "private")
-            .with("PLUTO_ME", "192.0.2.1")
-            .with("PLUTO_MY_CLIENT", "10.0.10.1/32")
-            .with("CAT", "YES"),
-    ]
+/// Tunnels of both families and of each kind.
+fn four_ups() -> Vec<Call> {
+    [&[strongswan_up()], &kinds_of_ups()[..]].concat()
 }
 
 /// A machine whose nat tables are there, since they stay when the first tunnel has made them.
@@ -51,7 +42,7 @@ fn afterwards_everything_is_as_before_the_first_tunnel() {
             flush(&machine, &[]),
             (Some(0), "no rules or chains of pluto-updown found\n".to_owned())
         );
-        tunnels().iter().for_each(|up| machine.hook().expect_success(up));
+        machine.call_all(&four_ups());
         let installed = machine.everything();
         let (code, text) = flush(&machine, &["--dry-run"]);
         assert_eq!(code, Some(0));
@@ -69,11 +60,9 @@ fn afterwards_everything_is_as_before_the_first_tunnel() {
         assert_eq!(machine.everything(), before, "{backend}");
         assert!(!machine.state().exists());
         // The daemon knows nothing of it.
-        tunnels()
-            .iter()
-            .for_each(|up| machine.hook().expect_success(&up.clone().opposite()));
-        tunnels().iter().for_each(|up| machine.hook().expect_success(up));
-        assert_eq!(machine.everything(), before, "{backend}");
+        machine.down_all(&four_ups());
+        machine.call_all(&four_ups());
+        assert_eq!(machine.everything(), installed, "{backend}");
     }
 }
 
@@ -84,7 +73,7 @@ fn what_no_record_knows_goes_too() {
     for backend in VARIANTS {
         let machine = machine(backend);
         let before = machine.everything();
-        tunnels().iter().for_each(|up| machine.hook().expect_success(up));
+        machine.call_all(&four_ups());
         fs::remove_dir_all(machine.state()).expect("losing the record");
         machine.tables(Family::Ipv4, &["-N", "PLUTO-of-an-older-version"]);
         machine.tables(Family::Ipv4, &["-A", "INPUT", "-j", "PLUTO-INPUT"]);
@@ -164,19 +153,9 @@ fn both_variants_are_looked_at() {
     let all = Hook::new()
         .through(machine.entry())
         .option("--state-dir", machine.state());
-    let ending = all.operate(&["flush", "--yes"]);
-    assert_eq!(
-        (ending.code, ending.err_text()),
-        (Some(0), String::new()),
-        "{}",
-        ending.out_text()
-    );
+    let text = all.operate(&["flush", "--yes"]).said();
     for backend in VARIANTS {
-        assert!(
-            ending.out_text().contains(&format!("{backend}-ipv4: removed")),
-            "{}",
-            ending.out_text()
-        );
+        assert!(text.contains(&format!("{backend}-ipv4: removed")), "{text}");
         assert!(!machine.saved_by(backend, Family::Ipv4).contains("PLUTO-"), "{backend}");
     }
     assert!(!machine.state().exists());

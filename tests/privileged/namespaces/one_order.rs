@@ -5,6 +5,7 @@ use pluto_updown::netfilter::{Backend, Table};
 
 use crate::support::binary::Call;
 use crate::support::captures::libreswan_up;
+use crate::support::gateway::twins;
 use crate::support::namespace::{Namespace, VARIANTS, order_independent};
 
 const SETTINGS: &str = "
@@ -119,10 +120,7 @@ fn tunnels_that_overlap_stand_in_one_order_in_the_kernel_whichever_came_up_last(
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn the_down_of_one_of_two_alike_leaves_the_rules_that_a_restore_would_make() {
     const ALIKE: &str = "[tunnel]\nallow = [\"tcp/22\", \"udp/53\"]\nhost-access = \"yes\"\nlog = \"denied\"\n";
-    for (backend, family) in VARIANTS
-        .into_iter()
-        .flat_map(|backend| Family::ALL.map(|family| (backend, family)))
-    {
+    for (backend, family) in twins() {
         let remote = match family {
             Family::Ipv4 => V4[0][1],
             Family::Ipv6 => V6[0][1],
@@ -133,7 +131,7 @@ fn the_down_of_one_of_two_alike_leaves_the_rules_that_a_restore_would_make() {
         for gone in &tunnels {
             let machine = Namespace::new(backend);
             machine.settings(ALIKE);
-            tunnels.iter().for_each(|up| machine.hook().expect_success(up));
+            machine.call_all(&tunnels);
             machine.hook().expect_success(&gone.clone().opposite());
             let left = rules(&machine, family);
             let status = machine.hook().operate(&["status"]);

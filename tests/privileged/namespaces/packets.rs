@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use pluto_updown::net::Family;
 use pluto_updown::netfilter::Backend;
 
-use crate::support::namespace::VARIANTS;
+use crate::support::gateway::twins;
 use lab::{ForeignMark, Lab, Outcome, PacketPath};
 use wire::{Content, Names};
 
@@ -121,11 +121,9 @@ fn wrong_lines(backend: Backend, family: Family, mark: ForeignMark) -> Vec<Strin
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn real_packets_in_clear_pass_and_are_dropped_as_the_table_says() {
     let mut all = Vec::new();
-    for backend in VARIANTS {
-        for family in Family::ALL {
-            for mark in [ForeignMark::Nothing, ForeignMark::AllBits] {
-                all.extend(wrong_lines(backend, family, mark));
-            }
+    for (backend, family) in twins() {
+        for mark in [ForeignMark::Nothing, ForeignMark::AllBits] {
+            all.extend(wrong_lines(backend, family, mark));
         }
     }
     assert!(all.is_empty(), "{} wrong:\n{}", all.len(), all.join("\n"));

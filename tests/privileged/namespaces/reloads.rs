@@ -5,6 +5,7 @@ use pluto_updown::netfilter::Backend;
 
 use crate::support::binary::Call;
 use crate::support::captures::{find_call, libreswan_up, strongswan_up};
+use crate::support::gateway::twins;
 use crate::support::namespace::{Namespace, VARIANTS, the_administrators};
 
 /// What administrators and other programs do to the tables.
@@ -47,7 +48,7 @@ fn permanent_tunnels() -> [Call; 3] {
 /// The chains that a machine has on which only these tunnels came up.
 fn machine_without_reloads(backend: Backend, ups: &[Call]) -> Namespace {
     let machine = Namespace::new(backend);
-    ups.iter().for_each(|call| machine.hook().expect_success(call));
+    machine.call_all(ups);
     machine
 }
 
@@ -67,9 +68,7 @@ fn assert_found_out(backend: Backend, how: &str, installed: &[Call], next: &Call
         with_policies(&admin_rules),
         "{backend}, {how}, {next}"
     );
-    for up in stand {
-        machine.hook().expect_success(&up.clone().opposite());
-    }
+    machine.down_all(stand);
     assert_eq!(
         machine.saved(Family::Ipv4),
         with_policies(&admin_rules),
@@ -197,12 +196,10 @@ fn the_next_call_refills_a_chain_that_somebody_has_emptied() {
         "PLUTO-O",
     ];
     std::thread::scope(|scope| {
-        for backend in VARIANTS {
-            for family in Family::ALL {
-                scope.spawn(move || {
-                    CHAINS.iter().for_each(|chain| assert_refilled(backend, family, chain));
-                });
-            }
+        for (backend, family) in twins() {
+            scope.spawn(move || {
+                CHAINS.iter().for_each(|chain| assert_refilled(backend, family, chain));
+            });
         }
     });
 }

@@ -1,54 +1,41 @@
 //! What a reload of a firewall has removed is reinstalled from the record.
 
 use pluto_updown::net::Family;
-use pluto_updown::netfilter::{Backend, Table};
+use pluto_updown::netfilter::Backend;
 
 use crate::support::binary::Call;
-use crate::support::captures::{find_call, libreswan_up, strongswan_up};
-use crate::support::namespace::{Namespace, VARIANTS, order_independent, prefix, the_administrators, tool};
+use crate::support::captures::{kinds_of_ups, libreswan_up, strongswan_up};
+use crate::support::namespace::{Namespace, VARIANTS, order_independent, the_administrators};
 
 const NOTHING: &str = "nothing to restore, all rules are loaded\n";
 
-/// Tunnels of both families: two in one bucket, one with an interface, one with something in the nat table.
-fn tunnels() -> [Call; 6] {
-    [
+/// Tunnels of both families and of each kind, two in one block.
+fn six_ups() -> Vec<Call> {
+    let plain = [
         strongswan_up().with("PLUTO_CONNECTION", "first"),
         libreswan_up(),
         libreswan_up().of_tunnel(3),
-        find_call("libreswan-5.4", "vti", "up-client"),
-        find_call("libreswan-5.4", "v6", "up-client-v6"),
-        libreswan_up()
-            .with("PLUTO_CONNECTION", "private")
-            .with("PLUTO_ME", "192.0.2.1")
-            .with("PLUTO_MY_CLIENT", "10.0.10.1/32")
-            .with("CAT", "YES"),
-    ]
+    ];
+    [&plain[..], &kinds_of_ups()].concat()
 }
 
 fn machine_with_tunnels(backend: Backend) -> Namespace {
     let machine = Namespace::new(backend);
-    tunnels().iter().for_each(|up| machine.hook().expect_success(up));
+    machine.call_all(&six_ups());
     machine
 }
 
-/// Every table of both families, with counters, if they are to be seen.
+/// Every table of both families, without the order that has no meaning.
 fn everything(machine: &Namespace) -> Vec<String> {
-    let both = Family::ALL
-        .into_iter()
-        .flat_map(|family| Table::ALL.map(|table| (family, table)));
-    both.map(|(family, table)| order_independent(&machine.saved_table(machine.backend, family, table)))
+    machine
+        .everything()
+        .iter()
+        .map(|text| order_independent(text))
         .collect()
 }
 
 fn restore(machine: &Namespace, words: &[&str]) -> String {
-    let ending = machine.hook().operate(&[&["restore"], words].concat());
-    assert_eq!(
-        (ending.code, ending.err_text()),
-        (Some(0), String::new()),
-        "{}",
-        ending.out_text()
-    );
-    ending.out_text()
+    machine.done(&[&["restore"], words].concat())
 }
 
 /// What administrators and other programs do: in words, and as commands of `iptables` for both families.
@@ -111,9 +98,7 @@ fn whatever_somebody_did_is_mended_and_a_second_time_nothing_is() {
             let now: Vec<_> = repaired.iter().map(|text| the_administrators(text)).collect();
             assert_eq!(now, admin_rules, "{what}");
             assert_eq!(restore(&machine, &[]), NOTHING, "{what}");
-            tunnels()
-                .iter()
-                .for_each(|up| machine.hook().expect_success(&up.clone().opposite()));
+            machine.down_all(&six_ups());
             assert!(!machine.state().exists(), "{what}");
         }
     }
@@ -121,17 +106,9 @@ fn whatever_somebody_did_is_mended_and_a_second_time_nothing_is() {
 
 /// The listing with counters, of which each has something to count.
 fn count(machine: &Namespace, family: Family) -> String {
-    let name = |action| {
-        tool(&format!("{}-{}-{action}", prefix(family), machine.backend))
-            .display()
-            .to_string()
-    };
-    let listing = machine.run([&*name("save"), "-c", "-t", "filter"], "");
-    machine.run(
-        [&*name("restore"), "--counters"],
-        &listing.replace("\n[0:0] -A", "\n[7:777] -A"),
-    );
-    machine.run([&*name("save"), "-c", "-t", "filter"], "")
+    let listing = machine.save(family, &["-c", "-t", "filter"]);
+    machine.load(family, &["--counters"], &listing.replace("\n[0:0] -A", "\n[7:777] -A"));
+    machine.save(family, &["-c", "-t", "filter"])
 }
 
 #[test]
@@ -155,8 +132,7 @@ fn what_stands_goes_on_counting() {
             said.contains(&format!("    {backend}-ipv4 filter: missing rule in PLUTO-FI-")),
             "{said}"
         );
-        let save = tool(&format!("iptables-{backend}-save")).display().to_string();
-        let after = machine.run([&*save, "-c", "-t", "filter"], "");
+        let after = machine.save(Family::Ipv4, &["-c", "-t", "filter"]);
         let sorted = |text: &str| {
             let mut lines: Vec<_> = text
                 .lines()
@@ -213,11 +189,9 @@ fn without_anything_on_record_what_is_left_of_ours_goes() {
         let before = machine.listing();
         assert_eq!(restore(&machine, &[]), NOTHING);
         machine.hook().expect_success(&libreswan_up());
-        let save = tool(&format!("iptables-{backend}-save")).display().to_string();
-        let load = tool(&format!("iptables-{backend}-restore")).display().to_string();
-        let saved = machine.run([&*save], "");
+        let saved = machine.save(Family::Ipv4, &[]);
         machine.hook().expect_success(&libreswan_up().opposite());
-        machine.run([&*load], &saved);
+        machine.load(Family::Ipv4, &[], &saved);
         let output = restore(&machine, &["-v"]);
         assert!(
             output.contains("leftover chain PLUTO-I (no tunnel uses it)"),

@@ -98,7 +98,7 @@ fn assert_whole_or_not_at_all(machine: &Namespace, call: &Call, undo: &[Call]) {
         for left in 0..=most {
             let ending = with_space_left(machine, call, resource, left);
             if ending.code == Some(0) {
-                undo.iter().for_each(|call| machine.hook().expect_success(call));
+                machine.call_all(undo);
                 assert_eq!((machine.listing(), contents(machine)), before, "undone {call}");
             }
             endings.push(ending.code);

@@ -12,7 +12,8 @@ use pluto_updown::netfilter::{
     NflogTarget, PolicyMatch, Rule, Table, Target, normalize,
 };
 
-use crate::support::namespace::{Namespace, VARIANTS, prefix, tool};
+use crate::support::gateway::twins;
+use crate::support::namespace::{Namespace, VARIANTS};
 
 fn network(text: &str) -> Network {
     text.parse().unwrap()
@@ -326,39 +327,31 @@ fn there_is_a_sample_of_every_match_and_verdict() {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn iptables_lists_every_rule_as_we_write_it() {
-    for backend in VARIANTS {
-        for family in Family::ALL {
-            let machine = Namespace::bare(backend);
-            for table in Table::ALL {
-                let rules: Vec<_> = rules(family)
-                    .into_iter()
-                    .filter(|rule| table_of(&rule.target).1 == table)
-                    .collect();
-                let mut text = format!("*{table}\n:PLUTO-TARGET - [0:0]\n:ADMIN - [0:0]\n");
-                for (number, rule) in rules.iter().enumerate() {
-                    text += &format!(":PLUTO-{number} - [0:0]\n-A PLUTO-{number} {rule}\n-C PLUTO-{number} {rule}\n");
-                }
-                text += "COMMIT\n";
-                let restore = tool(&format!("{}-{backend}-restore", prefix(family)))
-                    .display()
-                    .to_string();
-                machine.run([&*restore, "--noflush"], &text);
-                let save = tool(&format!("{}-{backend}-save", prefix(family)))
-                    .display()
-                    .to_string();
-                let saved = IptablesSave::parse(&machine.run([&*save, "-c"], ""));
-                let listed = saved.table(table).expect("the table");
-                let mut differ = Vec::new();
-                for (number, rule) in rules.iter().enumerate() {
-                    let [line] = listed.rules(&format!("PLUTO-{number}")) else {
-                        panic!("{rule}: not one rule")
-                    };
-                    if normalize(&line.text) != normalize(&rule.to_string()) {
-                        differ.push(format!("ours:   {rule}\nlisted: {}", line.text));
-                    }
-                }
-                assert!(differ.is_empty(), "{backend} {family} {table}:\n{}", differ.join("\n"));
+    for (backend, family) in twins() {
+        let machine = Namespace::bare(backend);
+        for table in Table::ALL {
+            let rules: Vec<_> = rules(family)
+                .into_iter()
+                .filter(|rule| table_of(&rule.target).1 == table)
+                .collect();
+            let mut text = format!("*{table}\n:PLUTO-TARGET - [0:0]\n:ADMIN - [0:0]\n");
+            for (number, rule) in rules.iter().enumerate() {
+                text += &format!(":PLUTO-{number} - [0:0]\n-A PLUTO-{number} {rule}\n-C PLUTO-{number} {rule}\n");
             }
+            text += "COMMIT\n";
+            machine.load(family, &["--noflush"], &text);
+            let saved = IptablesSave::parse(&machine.save(family, &["-c"]));
+            let listed = saved.table(table).expect("the table");
+            let mut differ = Vec::new();
+            for (number, rule) in rules.iter().enumerate() {
+                let [line] = listed.rules(&format!("PLUTO-{number}")) else {
+                    panic!("{rule}: not one rule")
+                };
+                if normalize(&line.text) != normalize(&rule.to_string()) {
+                    differ.push(format!("ours:   {rule}\nlisted: {}", line.text));
+                }
+            }
+            assert!(differ.is_empty(), "{backend} {family} {table}:\n{}", differ.join("\n"));
         }
     }
 }

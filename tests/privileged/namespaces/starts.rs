@@ -1,7 +1,6 @@
 //! `start` beside many tunnels, over and over, refused, and without space; and an `up` that needs every table.
 
 use std::fs;
-use std::os::unix::fs::symlink;
 
 use pluto_updown::net::Family;
 use pluto_updown::netfilter::{Backend, Table};
@@ -10,20 +9,18 @@ use super::settings::Pair;
 use super::tables::{break_restore, machine, repair, saved};
 use crate::support::binary::{Call, write_program};
 use crate::support::captures::{libreswan_up, strongswan_up};
-use crate::support::namespace::{Namespace, VARIANTS, prefix, tool};
+use crate::support::namespace::{Namespace, VARIANTS, prefix};
 
 /// Has this machine's iptables do something first: a line of shell for a program's name.
 fn before_each(machine: &Namespace, line: impl Fn(&str) -> String) {
-    for prefix in Family::ALL.map(prefix) {
+    for family in Family::ALL {
         for action in ["restore", "save"] {
-            let name = format!("{prefix}-{action}");
-            let real = tool(&format!("{prefix}-{}-{action}", machine.backend));
+            let name = format!("{}-{action}", prefix(family));
+            let real = machine.program(family, action);
             let wrapper = machine.path(&format!("wrapped-{}-{name}", machine.backend));
             let script = format!("#!/bin/sh\n{}\nexec {} \"$@\"\n", line(&name), real.display());
             write_program(&wrapper, script.as_bytes());
-            let link = machine.programs().join(name);
-            fs::remove_file(&link).expect("removing the link");
-            symlink(wrapper, link).expect("a link");
+            machine.replace_program(&name, &wrapper);
         }
     }
 }
@@ -159,7 +156,7 @@ fn an_up_that_restricts_is_refused_whole_whichever_table_refuses() {
             for beside in [None, Some(libreswan_up().of_tunnel(9))] {
                 let machine = machine(backend);
                 machine.settings(EVERYTHING);
-                beside.iter().for_each(|call| machine.hook().expect_success(call));
+                machine.call_all(&beside);
                 let (before, recorded) = (all_tables(&machine), record(&machine));
                 break_restore(&machine, Family::Ipv4, table, line);
                 machine.hook().call(&up()).assert_refused(1, &["iptables-restore"]);

@@ -30,17 +30,9 @@ fn json(hook: &Hook) -> Value {
 /// Every rule has counted seven packets of 777 bytes, if iptables takes that: ip6tables-nft-restore 1.8.9 does not. Says how many each has
 /// counted, with their bytes.
 fn count(machine: &Namespace, family: Family) -> (u64, u64) {
-    let name = |action| {
-        tool(&format!("{}-{}-{action}", prefix(family), machine.backend))
-            .display()
-            .to_string()
-    };
-    let listing = machine.run([&*name("save"), "-c"], "");
-    machine.run(
-        [&*name("restore"), "--counters"],
-        &listing.replace("\n[0:0] -A", "\n[7:777] -A"),
-    );
-    match machine.run([&*name("save"), "-c"], "").contains("\n[7:777] -A PLUTO-") {
+    let listing = machine.save(family, &["-c"]);
+    machine.load(family, &["--counters"], &listing.replace("\n[0:0] -A", "\n[7:777] -A"));
+    match machine.save(family, &["-c"]).contains("\n[7:777] -A PLUTO-") {
         true => (7, 777),
         false => (0, 0),
     }

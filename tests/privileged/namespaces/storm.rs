@@ -134,9 +134,7 @@ fn storm(backend: Backend, events: usize, seed: u64) {
     let [now, right] = [&machine, &orderly].map(|machine| order_independent(&machine.saved(Family::Ipv4)));
     assert_eq!(now, right, "seed {seed}");
     assert_eq!(machine.hook().operate(&["status"]).code, Some(0), "seed {seed}");
-    stand
-        .iter()
-        .for_each(|call| machine.hook().expect_success(&call.clone().opposite()));
+    machine.down_all(&stand);
     machine.assert_as_before(&empty);
     let seconds = begun.elapsed();
     print_figure(format_args!(

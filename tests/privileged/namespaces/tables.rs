@@ -1,9 +1,6 @@
 //! Tunnels that have something in the nat table, and those that have not.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::os::unix::fs::symlink;
-use std::path::Path;
 
 use pluto_updown::net::Family;
 use pluto_updown::netfilter::{Backend, Table};
@@ -11,6 +8,7 @@ use pluto_updown::netfilter::{Backend, Table};
 use crate::support::binary::{Call, write_program};
 use crate::support::captures::libreswan_up;
 use crate::support::emulator::Kind;
+use crate::support::gateway::twins;
 use crate::support::namespace::{
     Namespace, VARIANTS, order_independent, own_chain_sizes, prefix, the_administrators, tool,
 };
@@ -27,8 +25,7 @@ COMMIT
 ";
 
 pub(crate) fn reload_nat(machine: &Namespace, family: Family) {
-    let program = tool(&format!("{}-{}-restore", prefix(family), machine.backend));
-    machine.run([program], NAT);
+    machine.load(family, &[], NAT);
 }
 
 /// A machine whose administrator has rules in both tables.
@@ -58,16 +55,10 @@ fn cat(family: Family, number: u8) -> Call {
         .with("NFLOG", "13")
 }
 
-pub(crate) fn both() -> impl Iterator<Item = (Backend, Family)> {
-    VARIANTS
-        .into_iter()
-        .flat_map(|backend| Family::ALL.map(|family| (backend, family)))
-}
-
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn both_tables_are_after_the_last_down_as_they_were_before_the_first_up() {
-    for (backend, family) in both() {
+    for (backend, family) in twins() {
         let machine = machine(backend);
         let before = saved(&machine, family);
         let mut world = World::default();
@@ -119,14 +110,14 @@ fn a_tunnel_that_needs_no_nat_table_loads_none() {
 /// What a table looks like on which nothing else ever happened than these calls.
 fn undisturbed_tables(backend: Backend, family: Family, calls: &[Call]) -> [String; 3] {
     let machine = machine(backend);
-    calls.iter().for_each(|call| machine.hook().expect_success(call));
+    machine.call_all(calls);
     saved(&machine, family).map(|listing| order_independent(&listing))
 }
 
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn a_nat_table_that_was_flushed_or_loaded_anew_is_mended_at_the_next_change() {
-    for (backend, family) in both() {
+    for (backend, family) in twins() {
         for how in ["flushed", "restored", "both restored"] {
             let reload = |machine: &Namespace| match how {
                 "flushed" => drop(machine.tables(family, &["-t", "nat", "-F"])),
@@ -163,7 +154,7 @@ fn a_nat_table_that_was_flushed_or_loaded_anew_is_mended_at_the_next_change() {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn a_filter_table_that_was_loaded_anew_is_mended_beside_the_nat_table() {
-    for (backend, family) in both() {
+    for (backend, family) in twins() {
         let machine = machine(backend);
         machine.hook().expect_success(&cat(family, 1));
         let before = saved(&machine, family).map(|listing| order_independent(&listing));
@@ -187,35 +178,29 @@ fn a_filter_table_that_was_loaded_anew_is_mended_beside_the_nat_table() {
 
 /// Puts a program before iptables-restore that spoils a line of one table, so that the kernel never takes it. Its name tells the backend.
 pub(crate) fn break_restore(machine: &Namespace, family: Family, table: Table, rule: &str) {
-    let real = tool(&format!("{}-{}-restore", prefix(family), machine.backend));
+    let real = machine.program(family, "restore");
     let script = format!(
         "#!/bin/sh\nsed '/^\\*{table}/,/^COMMIT/s/{rule}/--spoilt/' | {} \"$@\"\n",
         real.display()
     );
     let spoilt = machine.path(&format!("spoilt-{}-restore", machine.backend));
     write_program(&spoilt, script.as_bytes());
-    relink(machine, family, &spoilt);
+    machine.replace_program(&format!("{}-restore", prefix(family)), &spoilt);
 }
 
 pub(crate) fn repair(machine: &Namespace, family: Family) {
-    let real = tool(&format!("{}-{}-restore", prefix(family), machine.backend));
-    relink(machine, family, &real);
-}
-
-fn relink(machine: &Namespace, family: Family, program: &Path) {
-    let link = machine.programs().join(format!("{}-restore", prefix(family)));
-    fs::remove_file(&link).expect("removing the link");
-    symlink(program, link).expect("a link");
+    let real = machine.program(family, "restore");
+    machine.replace_program(&format!("{}-restore", prefix(family)), &real);
 }
 
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn an_up_of_which_one_table_is_refused_leaves_nothing_in_the_other() {
-    for (backend, family) in both() {
+    for (backend, family) in twins() {
         for table in [Table::Nat, Table::Filter] {
             for beside in [vec![], vec![cat(family, 9)]] {
                 let machine = machine(backend);
-                beside.iter().for_each(|call| machine.hook().expect_success(call));
+                machine.call_all(&beside);
                 let before = saved(&machine, family);
                 let number = cat(family, 1).get("PLUTO_SA_REQID").to_owned();
                 break_restore(&machine, family, table, &format!("--reqid {number}"));
@@ -229,9 +214,7 @@ fn an_up_of_which_one_table_is_refused_leaves_nothing_in_the_other() {
                 repair(&machine, family);
                 machine.hook().expect_success(&cat(family, 1));
                 machine.hook().expect_success(&cat(family, 1).opposite());
-                beside
-                    .iter()
-                    .for_each(|call| machine.hook().expect_success(&call.clone().opposite()));
+                machine.down_all(&beside);
                 assert!(!machine.state().exists(), "{what}");
             }
         }
@@ -308,8 +291,7 @@ impl Peer<'_> {
 
 /// How many packets to the gateway itself the tunnel has accepted.
 fn accepted(machine: &Namespace, family: Family) -> u32 {
-    let save = tool(&format!("{}-{}-save", prefix(family), machine.backend));
-    let listing = machine.run([save.to_str().expect("a plain path"), "-c", "-t", "filter"], "");
+    let listing = machine.save(family, &["-c", "-t", "filter"]);
     let mut rules = listing.lines();
     let rule =
         rules.find(|line| line.contains("-A PLUTO-private-1-") && line.contains("-I ") && line.ends_with("ACCEPT"));
@@ -320,7 +302,7 @@ fn accepted(machine: &Namespace, family: Family) -> u32 {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn real_packets_are_translated_both_ways() {
-    for (backend, family) in both() {
+    for (backend, family) in twins() {
         let machine = machine(backend);
         let peer = with_peer(&machine, family);
         let own = cat(family, 1).get("PLUTO_ME").to_owned();

@@ -4,7 +4,6 @@
 //! the third layout: tunnels of every `allow`, one with an interface, and one that two peers with IPComp have up.
 
 use std::fs;
-use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use pluto_updown::net::Family;
@@ -12,7 +11,7 @@ use pluto_updown::netfilter::Backend;
 
 use crate::support::binary::{Call, Hook, write_program};
 use crate::support::captures::{find_call, libreswan_up};
-use crate::support::namespace::{Namespace, VARIANTS, prefix, tool};
+use crate::support::namespace::{Namespace, VARIANTS, prefix};
 
 const HOME: &str = "nameserver 192.0.2.1\nsearch home.example\n";
 
@@ -67,8 +66,7 @@ fn machine_with(backend: Backend) -> Namespace {
 fn machine_of(folder: &str, backend: Backend) -> Namespace {
     let machine = Namespace::bare(backend);
     for family in Family::ALL {
-        let load = tool(&format!("{}-{backend}-restore", prefix(family)));
-        machine.run([load], &fixture_text(&format!("{folder}{family}.rules")));
+        machine.load(family, &[], &fixture_text(&format!("{folder}{family}.rules")));
     }
     machine.settings(&fixture_text(&format!("{folder}settings.toml")));
     let namespace = machine.run(["stat", "-L", "-c", "%i", "/proc/self/ns/net"], "");
@@ -176,8 +174,7 @@ fn what_the_old_version_left_is_as_it_should_be_after_a_restore() {
 fn what_the_old_version_left_comes_back_after_a_reload_beside_new_tunnels() {
     let machine = machine();
     for family in Family::ALL {
-        let load = tool(&format!("{}-nft-restore", prefix(family)));
-        machine.run([load], "*filter\nCOMMIT\n*nat\nCOMMIT\n*mangle\nCOMMIT\n");
+        machine.load(family, &[], "*filter\nCOMMIT\n*nat\nCOMMIT\n*mangle\nCOMMIT\n");
     }
     assert_eq!(hook(&machine).operate(&["status"]).code, Some(1));
     assert_eq!(hook(&machine).operate(&["restore"]).code, Some(0));
@@ -196,15 +193,13 @@ fn what_the_old_version_left_comes_back_after_a_reload_beside_new_tunnels() {
 /// Has every `iptables-restore` write down what it is given.
 fn write_down_restores(machine: &Namespace) {
     for family in Family::ALL {
-        let real = tool(&format!("{}-{}-restore", prefix(family), machine.backend));
+        let real = machine.program(family, "restore");
         let log = machine.path(&format!("restored-{family}"));
         // Its name tells which backend it is.
         let fake = machine.path(&format!("fake-{family}-{}-restore", machine.backend));
         let script = format!("#!/bin/sh\ntee -a {} | {} \"$@\"\n", log.display(), real.display());
         write_program(&fake, script.as_bytes());
-        let link = machine.programs().join(format!("{}-restore", prefix(family)));
-        fs::remove_file(&link).expect("removing the link");
-        symlink(&fake, &link).expect("a link");
+        machine.replace_program(&format!("{}-restore", prefix(family)), &fake);
     }
 }
 

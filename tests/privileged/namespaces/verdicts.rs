@@ -162,7 +162,7 @@ fn a_wrong_state_directory_is_named_and_nobody_is_told_to_delete_all_rules() {
         let folder = machine.path("elsewhere").display().to_string();
         let text = text.replace('\n', " ");
         for words in [
-            "our chains are loaded",
+            "chains of pluto-updown are loaded",
             &folder,
             "wrong --state-dir, or a saved rule set was loaded",
         ] {

@@ -210,7 +210,7 @@ fn a_rule_of_the_administrators_that_comes_before_ours_is_the_verdict() {
     let text = ending.out_text();
     let verdict = text.split("\n\n").nth(1).expect("a verdict behind the warning");
     assert!(
-        verdict.starts_with("DROPPED by a rule of yours that comes before ours"),
+        verdict.starts_with("DROPPED by a rule of yours before the rules of pluto-updown"),
         "{text}"
     );
     assert!(verdict.contains("own rule FORWARD: -s 10.2.0.0/24 -j DROP"), "{text}");
@@ -613,7 +613,7 @@ fn no_line_is_wider_than_the_terminal() {
         let piped = explain(&mut fakes, &words).out_text();
         // The second one may be asked a few seconds later.
         let without_seconds = |text: &str| {
-            (1..10).fold(text.to_owned(), |text, seconds| {
+            (1..60).fold(text.to_owned(), |text, seconds| {
                 text.replace(&format!("for {seconds}s"), "for 0s")
             })
         };

@@ -1,10 +1,10 @@
-//! What `contrib/test` does not run without `--full` is listed in CONTRIBUTING.md.
+//! What `contrib/test` does not run without `--full` is listed in CONTRIBUTING.md, and every scenario can be read.
 
 #![expect(clippy::disallowed_methods, reason = "tests start programs")]
 
 use std::collections::BTreeMap;
-use std::path::Path;
-use std::process::Command;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
 
 const PAGE: &str = include_str!("../../../CONTRIBUTING.md");
 
@@ -60,4 +60,48 @@ fn every_scenario_is_run_without_full_under_each_family_of_daemons_that_it_is_fo
     let usual = families(&[]);
     assert!(usual.len() > 40);
     assert_eq!(usual, families(&["--full"]));
+}
+
+/// Reads a scenario as `contrib/daemons/run` does before it boots a machine, for each daemon.
+fn read_scenarios(paths: &[&Path]) -> Output {
+    let script = "set -euo pipefail; . contrib/common.bash; . contrib/daemons/scenario.bash
+        for file; do
+            for daemon in libreswan-4.10 libreswan-5.2 strongswan-5.9 strongswan-6.0; do read_scenario \"$file\" \"$daemon\"; done
+        done";
+    let mut command = Command::new("/bin/bash");
+    command.current_dir(env!("CARGO_MANIFEST_DIR"));
+    command.args(["-c", script, "run"]).args(paths).output().unwrap()
+}
+
+#[test]
+fn every_scenario_can_be_read_for_every_daemon() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/daemons/scenarios");
+    let paths: Vec<_> = folder.read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();
+    let read = read_scenarios(&paths.iter().map(PathBuf::as_path).collect::<Vec<_>>());
+    assert!(read.status.success(), "{}", String::from_utf8_lossy(&read.stderr));
+    let text = String::from_utf8_lossy(&read.stdout);
+    assert_eq!(text.matches("declare -g -a steps=([0]=").count(), 4 * paths.len());
+}
+
+#[test]
+fn a_line_of_a_scenario_that_means_nothing_is_named_before_a_machine_boots() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    for (line, expected) in [
+        ("pass client-west > client-east ping", "no such step"),
+        ("wets holds 1", "no such step"),
+        ("down net at noon", "no such step"),
+        ("settings at west", "no such step"),
+        ("example net-net on west", ""),
+        ("example nothing on west", "with a folder of contrib/examples/pairs"),
+        ("    left=west", "an option without a connection"),
+    ] {
+        std::fs::write(file.path(), format!("# A comment.\n\n{line}\n")).unwrap();
+        let read = read_scenarios(&[file.path()]);
+        let stderr = String::from_utf8_lossy(&read.stderr);
+        assert_eq!(read.status.success(), expected.is_empty(), "{line}: {stderr}");
+        assert!(
+            expected.is_empty() || stderr.contains(", line 3: ") && stderr.contains(expected),
+            "{line}: {stderr}"
+        );
+    }
 }

@@ -1,4 +1,6 @@
 //! pluto-updown(8) names what there is, and nothing else. (That pluto-updown.toml(5) does is a test of the settings' reader.)
+//!
+//! The page is written by hand: clap_mangen would write a page a command from the help texts, and most of the page is about what no option says.
 
 use std::collections::BTreeSet;
 

@@ -13,7 +13,7 @@ use pluto_updown::netfilter::Backend;
 use super::wire::{Content, Names};
 use crate::support::binary::Call;
 use crate::support::captures::{libreswan_up, strongswan_up};
-use crate::support::namespace::{Namespace, prefix, tool};
+use crate::support::namespace::{Namespace, tool};
 
 /// The way of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -179,7 +179,6 @@ impl Lab {
             Family::Ipv4 => ("-4", "", 32),
             Family::Ipv6 => ("-6", "nodad", 128),
         };
-        let pid = |machine: &Namespace| machine.entry()[2].clone();
         gateway.shell(&format!(
             "ip link set lo up
              ip link add eth1 address 02:00:00:00:00:01 type veth peer name eth0 address 02:00:00:00:00:01 netns {}
@@ -189,8 +188,8 @@ impl Lab {
              for device in eth1 lan0; do ip link set $device arp off addrgenmode none; ip link set $device up; done
              ip addr add {}/{length} dev eth1 {nodad}; ip addr add {}/{length} dev lan0 {nodad}
              ip {flag} route add default dev eth1; ip {flag} route add {} dev lan0",
-            pid(&outside),
-            pid(&inside),
+            outside.pid(),
+            inside.pid(),
             names.address("gate"),
             names.address("gatelan"),
             names.address("lannet"),
@@ -242,7 +241,8 @@ impl Lab {
             ForeignMark::Nothing => "",
             ForeignMark::AllBits => ALL_BITS,
         };
-        self.restore(&(ADMINISTRATOR.replace("FRIEND", friend) + marks), &[]);
+        let rules = ADMINISTRATOR.replace("FRIEND", friend) + marks;
+        self.gateway.load(self.family, &[], &rules);
         self.gateway.run(["nft", "-f", "-"], &watch());
         self.forget();
     }
@@ -251,13 +251,6 @@ impl Lab {
     fn forget(&mut self) {
         self.zone += 1;
         self.gateway.run(["nft", "-f", "-"], &zone(self.zone));
-    }
-
-    fn restore(&self, text: &str, words: &[&str]) {
-        let program = tool(&format!("{}-{}-restore", prefix(self.family), self.gateway.backend));
-        let program = program.display().to_string();
-        self.gateway
-            .run(std::iter::once(&*program).chain(words.iter().copied()), text);
     }
 
     /// A tunnel with the known peer.
@@ -421,7 +414,7 @@ impl Lab {
                 self.gateway.settings(&restrict["set ".len()..].replace("; ", "\n"));
                 self.make_action("start");
             }
-            "own jumps" => self.restore(OWN_JUMPS, &["--noflush"]),
+            "own jumps" => self.gateway.load(self.family, &["--noflush"], OWN_JUMPS),
             other => panic!("{other}"),
         }
     }
