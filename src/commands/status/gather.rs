@@ -20,7 +20,7 @@ use crate::commands::prune::{PolicyState, PruneDoubt, SoughtTunnel, policy_state
 use crate::commands::settings_changes::SettingsChanges;
 use crate::daemon::Tunnel;
 use crate::dns::{self, NameUser};
-use crate::firewall::{PacketPath, TunnelRules};
+use crate::firewall::{PacketPath, TunnelId, TunnelRules};
 use crate::net::Network;
 use crate::netfilter::{Counters, IptablesSave, Ruleset, SavedRule, Table, Target, normalize};
 use crate::settings::{DEFAULT_PATH, Settings, SettingsError};
@@ -226,6 +226,10 @@ fn gather_unsorted(command: &CommandContext<'_>) -> Result<StatusReport, HookErr
             Some(comparison) => std::mem::take(&mut comparison.entries),
             None => store.entries(ruleset)?,
         };
+        let lost = store.read_all(ruleset)?.unreadable;
+        report
+            .problems
+            .extend(lost.iter().map(|(id, error)| lost_record(ruleset, id, error)));
         let owners = owners(&entries);
         let saved = comparison.as_ref().map(|comparison| &comparison.saved);
         add_entries(&mut report, &store, ruleset, entries, saved);
@@ -488,6 +492,14 @@ fn traffic(tunnel_rules: &TunnelRules, counted: &HashMap<Cow<'_, str>, Counters>
 fn unreadable(ruleset: Ruleset, error: &dyn std::fmt::Display) -> Problem {
     let text = format!("{ruleset}: {error}");
     Problem::new(Severity::Unknown, ProblemKind::Unreadable, text, Fix::CHECK).in_ruleset(ruleset)
+}
+
+/// A record that cannot be read. Its rules stay as they are.
+fn lost_record(ruleset: Ruleset, id: &TunnelId, error: &dyn std::fmt::Display) -> Problem {
+    let text = format!("{ruleset}: the record of {id} cannot be read, its rules stay as they are: {error}");
+    let fix = "delete this file, then: pluto-updown restore; and bring the tunnel up again".to_owned();
+    let problem = Problem::new(Severity::Error, ProblemKind::LostRecord, text, Fix::Advice(fix));
+    problem.in_ruleset(ruleset).about_tunnel(id.as_str())
 }
 
 fn interrupted(store: &Store) -> Result<Option<Problem>, HookError> {

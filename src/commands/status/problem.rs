@@ -58,6 +58,8 @@ pub(super) enum ProblemKind {
     Unconfirmed,
     /// A tunnel that should be up is not.
     Expected,
+    /// A record cannot be read.
+    LostRecord,
     /// The firewall could not be listed.
     Unreadable,
 }
@@ -83,6 +85,7 @@ impl ProblemKind {
             Self::NoRules => "no-rules",
             Self::Unconfirmed => "unconfirmed",
             Self::Expected => "expected",
+            Self::LostRecord => "lost-record",
             Self::Unreadable => "unreadable",
         }
     }
@@ -105,6 +108,7 @@ impl ProblemKind {
             Self::NoRules => format!("{} up without rules", counted_noun(number, "tunnel")),
             Self::Unconfirmed => format!("{} of name servers not confirmed", counted_noun(number, "change")),
             Self::Expected => format!("{} not up", counted_noun(number, "expected tunnel")),
+            Self::LostRecord => format!("{} cannot be read", counted_noun(number, "record")),
             Self::Unreadable => format!("{} unreadable", counted_noun(number, "firewall")),
         }
     }
