@@ -67,7 +67,11 @@ impl<T: Tables> Engine<'_, T> {
             self.add_askers(&mut askers, record)?;
         }
         if is_default {
-            let named = self.context.settings.held_apart(ruleset.family).into_iter();
+            let named = self
+                .context
+                .settings
+                .blocked_pairs_of_family(ruleset.family)
+                .into_iter();
             named.for_each(|pair| {
                 askers.entry(pair).or_default();
             });

@@ -16,6 +16,9 @@ use crate::state::{
     ClearTextBlockRecord, FORMAT, GatewayRecord, Installed, Record, RecordList, Recovery, TunnelRecord,
 };
 
+/// The records of each ruleset.
+pub(crate) type RecordedRulesets = BTreeMap<Ruleset, Vec<Record>>;
+
 /// The result of `start` or `stop`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StartReport {
@@ -75,7 +78,7 @@ impl<T: Tables> Engine<'_, T> {
     /// If settings conflict with a tunnel that is up, before anything is changed; or if the change
     /// fails.
     pub fn start(&mut self) -> Result<StartReport, ApplyError> {
-        let wanted = self.desired_records()?;
+        let wanted = self.desired_records(&self.recorded()?)?;
         let mut started = StartReport::default();
         // Where iptables is another one now, the rules are installed by that one before they are
         // removed from the one before: a packet must pass both meanwhile.
@@ -108,13 +111,25 @@ impl<T: Tables> Engine<'_, T> {
     /// # Errors
     /// If a record cannot be read, or settings conflict with a tunnel that is up.
     pub(crate) fn plan_start(&self) -> Result<Vec<Change>, ApplyError> {
-        let wanted = self.desired_records()?;
+        self.plan_start_from(&self.recorded()?)
+    }
+
+    /// The same, for records that have been read already.
+    ///
+    /// # Errors
+    /// As for [`Engine::plan_start`].
+    pub(crate) fn plan_start_from(&self, recorded: &RecordedRulesets) -> Result<Vec<Change>, ApplyError> {
+        let wanted = self.desired_records(recorded)?;
         let changes = Ruleset::all_rulesets().map(|ruleset| {
-            let wanted = wanted.get(&ruleset).map_or(&[][..], Vec::as_slice);
-            Ok(difference(ruleset, &self.store.entries(ruleset)?, wanted))
+            let [entries, wanted] = [recorded, &wanted].map(|all| all.get(&ruleset).map_or(&[][..], Vec::as_slice));
+            difference(ruleset, entries, wanted)
         });
-        let changes = changes.collect::<Result<Vec<_>, ApplyError>>()?;
-        Ok(changes.into_iter().filter(|change| !change.is_empty()).collect())
+        Ok(changes.filter(|change| !change.is_empty()).collect())
+    }
+
+    fn recorded(&self) -> Result<RecordedRulesets, ApplyError> {
+        let read = Ruleset::all_rulesets().map(|ruleset| Ok((ruleset, self.store.entries(ruleset)?)));
+        read.collect()
     }
 
     /// Removes the gateway's own rules, and empty chains of this program to which no rule jumps any
@@ -226,7 +241,7 @@ impl<T: Tables> Engine<'_, T> {
     }
 
     /// The desired records of each ruleset, by the settings and the recorded tunnels.
-    fn desired_records(&self) -> Result<BTreeMap<Ruleset, Vec<Record>>, ApplyError> {
+    fn desired_records(&self, recorded: &RecordedRulesets) -> Result<RecordedRulesets, ApplyError> {
         let mut wanted: BTreeMap<Ruleset, BTreeMap<TunnelId, Record>> = BTreeMap::new();
         let mut add = |ruleset: Ruleset, entry: Record| {
             wanted.entry(ruleset).or_default().insert(entry.id().clone(), entry);
@@ -237,16 +252,16 @@ impl<T: Tables> Engine<'_, T> {
                 add(*ruleset, gateway);
             }
         }
-        for (ruleset, recorded) in self.recorded_by_default(&default_rulesets)? {
+        for (ruleset, recorded) in records_by_default(recorded, &default_rulesets) {
             let (mut blocks, mut records) = (Vec::new(), Vec::new());
             for entry in recorded.into_values() {
                 match entry {
-                    Record::Tunnel(record) => records.push(*record),
-                    Record::ClearTextBlock(block) => blocks.push(*block),
+                    Record::Tunnel(record) => records.push((**record).clone()),
+                    Record::ClearTextBlock(block) => blocks.push((**block).clone()),
                     Record::Gateway(_) | Record::EspPeer(_) => {}
                 }
             }
-            let records = self.laid_out_anew(records)?;
+            let records = self.in_present_layout(records)?;
             let is_default = default_rulesets.get(&ruleset.family) == Some(&ruleset);
             for block in self.desired_blocks(ruleset, is_default, &blocks, &records)? {
                 add(ruleset, block);
@@ -270,27 +285,6 @@ impl<T: Tables> Engine<'_, T> {
         Ok(entries
             .map(|(ruleset, entries)| (ruleset, entries.into_values().collect()))
             .collect())
-    }
-
-    /// The records of each family, in its default ruleset: also those that another iptables has
-    /// installed. If a call died while it moved a record, it is in two rulesets; the first one
-    /// counts, as for every call.
-    fn recorded_by_default(
-        &self,
-        defaults: &BTreeMap<Family, Ruleset>,
-    ) -> Result<BTreeMap<Ruleset, BTreeMap<TunnelId, Record>>, ApplyError> {
-        let mut recorded: BTreeMap<Ruleset, BTreeMap<TunnelId, Record>> = BTreeMap::new();
-        for ruleset in defaults.values() {
-            recorded.entry(*ruleset).or_default();
-        }
-        for ruleset in Ruleset::all_rulesets() {
-            let target = defaults.get(&ruleset.family).copied().unwrap_or(ruleset);
-            for entry in self.store.entries(ruleset)? {
-                let records = recorded.entry(target).or_default();
-                records.entry(entry.id().clone()).or_insert(entry);
-            }
-        }
-        Ok(recorded)
     }
 
     /// Whether another iptables than the default one has records that `start` moves.
@@ -345,7 +339,7 @@ impl<T: Tables> Engine<'_, T> {
     }
 
     /// Tunnels as they are to be by the settings.
-    pub(super) fn laid_out_anew(&self, records: Vec<TunnelRecord>) -> Result<Vec<TunnelRecord>, ApplyError> {
+    pub(super) fn in_present_layout(&self, records: Vec<TunnelRecord>) -> Result<Vec<TunnelRecord>, ApplyError> {
         let settings = &self.context.settings;
         let records = records.into_iter();
         let records = records.map(|record| record.with_policies(|tunnel| settings.policy(tunnel)));
@@ -476,7 +470,10 @@ impl<T: Tables> Engine<'_, T> {
             return Ok(false);
         }
         let found = self.reconcile(ruleset)?;
-        for drift in found.iter().filter(|drift| !drift.is_repairable()) {
+        for drift in found
+            .iter()
+            .filter(|drift| !drift.is_repairable() && drift.has_effect())
+        {
             let note = Note::NoUserJump(ruleset, drift.clone());
             if !self.notes.contains(&note) {
                 self.notes.push(note);
@@ -484,6 +481,27 @@ impl<T: Tables> Engine<'_, T> {
         }
         Ok(found.iter().any(Drift::is_repairable))
     }
+}
+
+/// The records of each family, in its default ruleset: also those that another iptables has
+/// installed. If a call died while it moved a record, it is in two rulesets; the first one counts,
+/// as for every call.
+fn records_by_default<'r>(
+    recorded: &'r RecordedRulesets,
+    defaults: &BTreeMap<Family, Ruleset>,
+) -> BTreeMap<Ruleset, BTreeMap<&'r TunnelId, &'r Record>> {
+    let mut by_default: BTreeMap<Ruleset, BTreeMap<&TunnelId, &Record>> = BTreeMap::new();
+    for ruleset in defaults.values() {
+        by_default.entry(*ruleset).or_default();
+    }
+    for ruleset in Ruleset::all_rulesets() {
+        let target = defaults.get(&ruleset.family).copied().unwrap_or(ruleset);
+        for entry in recorded.get(&ruleset).into_iter().flatten() {
+            let records = by_default.entry(target).or_default();
+            records.entry(entry.id()).or_insert(entry);
+        }
+    }
+    by_default
 }
 
 /// The change from one set of records to another.

@@ -160,7 +160,7 @@ impl<T: Tables> Engine<'_, T> {
             }
         }
         before.extend(tunnels.values().cloned().map(Record::from));
-        let tunnels = self.laid_out_anew(tunnels.into_values().collect())?;
+        let tunnels = self.in_present_layout(tunnels.into_values().collect())?;
         after.extend(tunnels.into_iter().map(Record::from));
         let change = difference(ruleset, &before, &after);
         match change.is_empty() {

@@ -70,7 +70,7 @@ impl<T: Tables> Engine<'_, T> {
         // The tunnel is no longer up, whether or not its rules can be removed. An error here keeps
         // no rule installed. Not where an owed `down` is executed: an `up` may have failed since.
         let has_failed_ups = self.store.has_failed_ups().unwrap_or_default();
-        let was_noted = has_failed_ups && self.store.forget_failed_up(tunnel).unwrap_or_default();
+        let was_noted = has_failed_ups && self.store.forget_ended_up(tunnel).unwrap_or_default();
         // In order: the effect of the second one depends on the first.
         if let Err(error) = self.check_unpaid(tunnel) {
             return Err(self.note_failed_down(tunnel, error));

@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn network_manager_is_told_without_a_scope_too() {
+    fn network_manager_is_notified_without_a_scope_too() {
         assert_eq!(verb("disconnectNM").operations(), [DisconnectNm]);
         assert_eq!(verb("disconnectNM").to_string(), "disconnectNM");
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::base_chains::{base_chain, base_chain_jump};
 use super::desired_state::{DesiredState, RecordScope};
-use super::drift::{Drift, DriftKind, MatchedRules, RuleProbe};
+use super::drift::{Drift, DriftKind, MatchedRules, RuleProbe, user_jump_to};
 use crate::netfilter::{
     BuiltIn, ChainName, Counters, IptablesSave, RestoreCommand, Rule, SavedRule, SavedTable, Section, Table, Target,
     normalize,
@@ -79,14 +79,10 @@ fn reconcile_table(
     commands.extend(orphan.iter().copied().cloned().map(RestoreCommand::Flush));
     commands.append(&mut rules);
     commands.extend(kinds.iter().flat_map(|kind| jump_commands(desired, table, kind)));
-    let led_to: BTreeSet<_> = listed
-        .jumps_to_own_chains()
-        .filter(|(chain, rule, target)| !is_own_jump(table, chain, rule, target))
-        .map(|(_, _, target)| target)
-        .collect();
-    let removed = orphan
-        .into_iter()
-        .filter(|chain| !led_to.contains(*chain) && !desired.jump_config.keeps_chain(table, chain));
+    let is_kept = |chain: &ChainName| {
+        user_jump_to(table, listed, chain).is_some() || desired.jump_config.keeps_chain(table, chain)
+    };
+    let removed = orphan.into_iter().filter(|chain| !is_kept(chain));
     commands.extend(removed.cloned().map(RestoreCommand::DeleteChain));
     commands
 }
@@ -103,6 +99,7 @@ fn drifted_chains(desired: &DesiredState, table: Table, kinds: &[&DriftKind]) ->
             | DriftKind::Order(name) => drop(broken.insert(name.clone())),
             DriftKind::OlderLayout
             | DriftKind::OrphanChain(_)
+            | DriftKind::KeptChain(..)
             | DriftKind::NoJump(_)
             | DriftKind::Jumps(..)
             | DriftKind::Misplaced(..)
@@ -118,6 +115,7 @@ fn orphan_chain(kind: &DriftKind) -> Option<&ChainName> {
         DriftKind::OlderLayout
         | DriftKind::Nothing(_)
         | DriftKind::NoChain(_)
+        | DriftKind::KeptChain(..)
         | DriftKind::NoRule(..)
         | DriftKind::UnexpectedRule(..)
         | DriftKind::Order(_)
@@ -159,19 +157,33 @@ fn patch_chain(
         let is_double = desired_texts.contains(&normalize(&line.text));
         (!is_double).then(|| RestoreCommand::DeleteText(name.clone(), line.text.clone()))
     };
-    // What opens something is only put into a chain that is filled from the start.
-    let opens = |rule: &Rule| {
-        matches!(
-            rule.target,
-            Target::Accept | Target::SetMark(_) | Target::Snat(_) | Target::Dnat(_)
-        )
-    };
-    let insert = |rule: &Rule| {
-        (!opens(rule)).then_some(())?;
-        chain.insertion(name, rule)
+    let insert = |rule: &Rule| match needs_new_chain(&rule.target) {
+        true => None,
+        false => chain.insertion(name, rule),
     };
     let deletions = matched.unexpected().map(delete);
     deletions.chain(matched.missing.iter().map(insert)).collect()
+}
+
+/// Whether rules with this target are only added to a chain that is filled from the start: what
+/// opens something or changes packets. The self-check refuses them in other chains.
+fn needs_new_chain(target: &Target) -> bool {
+    match target {
+        Target::Accept
+        | Target::SetMark(_)
+        | Target::Snat(_)
+        | Target::Dnat(_)
+        | Target::SetMss(_)
+        | Target::ClampMssToPmtu => true,
+        Target::Drop
+        | Target::Return
+        | Target::Jump(_)
+        | Target::Goto(_)
+        | Target::JumpUser(_)
+        | Target::ClearMark(_)
+        | Target::Nflog(_)
+        | Target::Log(_) => false,
+    }
 }
 
 /// The commands that add missing rules to a chain with rules that may belong to records that cannot
@@ -263,6 +275,7 @@ fn jump_commands(desired: &DesiredState, table: Table, kind: &DriftKind) -> Vec<
         DriftKind::OlderLayout
         | DriftKind::NoChain(_)
         | DriftKind::OrphanChain(_)
+        | DriftKind::KeptChain(..)
         | DriftKind::NoRule(..)
         | DriftKind::UnexpectedRule(..)
         | DriftKind::Order(_)
@@ -298,10 +311,4 @@ pub(crate) fn release_base_chains(filter: &SavedTable) -> Vec<Section> {
     std::iter::once(section)
         .filter(|section| !section.commands.is_empty())
         .collect()
-}
-
-/// Whether a rule is this program's jump in a built-in chain.
-fn is_own_jump(table: Table, chain: &str, rule: &SavedRule, target: &ChainName) -> bool {
-    let meant = table.built_in().iter().find(|built_in| built_in.name() == chain);
-    meant.is_some_and(|built_in| base_chain(*built_in) == *target) && rule.is_plain_jump(target)
 }

@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_last_commit_changes_what_stands() {
+    fn only_the_last_commit_changes_installed_rules() {
         let sections = staged(2 * STAGE_CHAINS);
         let (last, before) = sections.split_last().unwrap();
         assert_eq!(

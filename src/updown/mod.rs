@@ -331,12 +331,18 @@ pub(crate) fn know_recorded_tunnels(context: &mut Context, store: &Store) -> Res
     for ruleset in Ruleset::all_rulesets() {
         records.extend(store.tunnels(ruleset)?);
     }
+    know_tunnels(context, &records.iter().collect::<Vec<_>>());
+    Ok(())
+}
+
+/// The same for records that have been read already.
+pub(crate) fn know_tunnels(context: &mut Context, records: &[&TunnelRecord]) {
     if context.interfaces.is_empty() && records.iter().any(|record| record.tunnel.if_id_out.is_some()) {
         // Without them such a tunnel gets the rules of one without its interface.
         context.interfaces = xfrm_interfaces().unwrap_or_default();
     }
     let settings = &context.settings;
-    let views = records.iter().flat_map(TunnelRecord::opener_views);
+    let views = records.iter().flat_map(|record| record.opener_views());
     let views: Vec<_> = views
         .map(|(tunnel, policy)| (settings.policy(&tunnel), tunnel, policy))
         .collect();
@@ -355,7 +361,6 @@ pub(crate) fn know_recorded_tunnels(context: &mut Context, store: &Store) -> Res
             context.path_mtus.insert(peer, size);
         }
     }
-    Ok(())
 }
 
 /// Says in a preview what comes before the rest.
@@ -375,8 +380,12 @@ pub(crate) fn clear_dead_routes(
     complain: impl Fn(&dyn fmt::Display),
 ) {
     let clear = || -> Result<(), RoutingError> {
+        // First what costs nothing, because the dead daemons are looked for once more.
+        if !store.has_routings()? {
+            return Ok(());
+        }
         let dead = store.dead_daemons()?;
-        if dead.is_empty() || !store.has_routings()? {
+        if dead.is_empty() {
             return Ok(());
         }
         let mut kernel = Kernel::open()?;
@@ -394,12 +403,9 @@ pub(crate) fn clear_dead_routes(
 /// Executes downs that other calls noted while this call held the record's lock, which is released
 /// by now. A call that notes one comes here too, so none is left over: if the lock is held again,
 /// its holder executes the notes.
-pub(crate) fn close_late(options: &Options, namespace: u64) {
+pub(crate) fn close_late(options: &Options, namespace: u64, unlocked: &Store) {
     for _ in 0..MOST_LATE {
-        if !Store::open_unlocked(&options.state_dir, namespace)
-            .has_owed_downs()
-            .unwrap_or_default()
-        {
+        if !unlocked.has_owed_downs().unwrap_or_default() {
             return;
         }
         match close_owed(options, namespace) {

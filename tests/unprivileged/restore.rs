@@ -1,5 +1,6 @@
 //! What the kernel holds, spoilt in many ways and restored from the record, against the emulator.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use crate::support::emulator::{Emulator, Kind};
@@ -9,6 +10,7 @@ use pluto_updown::daemon::Tunnel;
 use pluto_updown::firewall::Drift;
 use pluto_updown::net::Family;
 use pluto_updown::netfilter::{Backend, Ruleset};
+use pluto_updown::settings::Settings;
 use pluto_updown::state::Store;
 
 const BOOK: Ruleset = Ruleset {
@@ -141,7 +143,7 @@ fn lines_of(lines: &[String], are_own: bool) -> Vec<&String> {
 }
 
 #[test]
-fn what_stands_as_it_should_is_not_touched() {
+fn what_is_right_is_not_touched() {
     let mut world = world_with_tunnels();
     let restores = world.tables.restores();
     assert_eq!(restore(&mut world), []);
@@ -149,7 +151,7 @@ fn what_stands_as_it_should_is_not_touched() {
 }
 
 #[test]
-fn every_two_damages_together_are_mended_and_nothing_else_is_touched() {
+fn every_two_damages_together_are_repaired_and_nothing_else_is_touched() {
     let whole = sorted(&mut world_with_tunnels());
     for (at, (first, damage)) in DAMAGES.iter().enumerate() {
         for (second, other) in &DAMAGES[at..] {
@@ -183,7 +185,7 @@ fn every_two_damages_together_are_mended_and_nothing_else_is_touched() {
 
 /// `iptables-save` was run while tunnels were up, and what it wrote is loaded at the next boot.
 #[test]
-fn what_nothing_on_record_needs_goes() {
+fn what_no_record_needs_goes() {
     let mut world = world_with_tunnels();
     let saved = ipv4_emulator(&mut world).save();
     for tunnel in &five_tunnels() {
@@ -197,7 +199,7 @@ fn what_nothing_on_record_needs_goes() {
 }
 
 #[test]
-fn a_refusal_is_told_and_the_record_stands() {
+fn a_refusal_is_reported_and_the_record_stays() {
     let mut world = world_with_tunnels();
     ipv4_emulator(&mut world).flush_all();
     ipv4_emulator(&mut world).refuse(Kind::Filter, "10.77.0.0/24");
@@ -296,7 +298,7 @@ fn a_call_puts_many_tunnels_back_after_a_reload() {
 }
 
 #[test]
-fn a_call_among_many_tunnels_that_misses_a_jump_puts_in_only_that() {
+fn a_call_among_many_tunnels_that_misses_a_jump_installs_only_that() {
     let mut world = world_with_many_tunnels();
     let late = late();
     let before = ipv4_emulator(&mut world).save();
@@ -328,5 +330,54 @@ fn a_change_among_many_tunnels_ends_whole_or_not_at_all_however_it_fails() {
         assert_eq!(&sorted(&mut world), expected, "{failure:?}");
         world.up(&late);
         assert_eq!(sorted(&mut world), with, "{failure:?}");
+    }
+}
+
+/// Tunnels and a gateway with rules of every kind.
+const ALL_KINDS: &str = "
+[gateway]
+ike = \"any\"
+esp = \"negotiated\"
+only-ipsec = [\"ppp+\"]
+[tunnel]
+mss = \"pmtu\"
+log = \"all\"
+[[connection]]
+name = \"one\"
+allow = [\"tcp/22\"]
+mss = 1300
+when-down = \"block\"
+[[connection]]
+name = \"two\"
+nat = \"10.1.0.1\"
+[[connection]]
+name = \"three\"
+allow = \"none\"
+";
+
+#[test]
+fn every_rule_that_is_deleted_and_every_chain_that_is_emptied_comes_back() {
+    let mut world = World {
+        settings: Settings::parse(ALL_KINDS).expect("good settings"),
+        ..World::default()
+    };
+    world.start().expect("a start");
+    for tunnel in &five_tunnels() {
+        world.up(tunnel);
+    }
+    let before = sorted(&mut world);
+    for kind in Kind::ALL {
+        let table = ipv4_emulator(&mut world).table(kind).save();
+        let rules = table.lines().filter_map(|line| line.strip_prefix("-A "));
+        let rules: Vec<_> = rules.filter(|rule| rule.starts_with("PLUTO-")).collect();
+        let deletions = rules.iter().map(|rule| format!("-D {rule}"));
+        let chains: BTreeSet<_> = rules.iter().filter_map(|rule| rule.split(' ').next()).collect();
+        let flushes = chains.iter().map(|chain| format!("-F {chain}"));
+        for damage in deletions.chain(flushes) {
+            change(ipv4_emulator(&mut world), kind.name(), &damage).expect("a change");
+            let restored = try_restore(&mut world).map(|drifts| drifts.is_empty());
+            assert!(matches!(restored, Ok(false)), "{damage}: {restored:?}");
+            assert_eq!(sorted(&mut world), before, "{damage}");
+        }
     }
 }

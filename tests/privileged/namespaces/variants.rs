@@ -49,7 +49,7 @@ fn assert_stays_where_it_is(backend: Backend, other: Backend, up: &Call) {
 
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
-fn a_tunnel_is_taken_out_with_the_variant_it_was_put_in_with() {
+fn a_tunnel_is_removed_with_the_variant_it_was_installed_with() {
     for (backend, other) in [(Backend::Nft, Backend::Legacy), (Backend::Legacy, Backend::Nft)] {
         for up in [libreswan_up(), strongswan_up()] {
             assert_stays_where_it_is(backend, other, &up);
@@ -59,7 +59,7 @@ fn a_tunnel_is_taken_out_with_the_variant_it_was_put_in_with() {
 
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
-fn tunnels_of_both_variants_stand_beside_each_other() {
+fn tunnels_of_both_variants_are_up_beside_each_other() {
     let machine = Namespace::new(Backend::Nft);
     let before = machine.listing();
     let legacy_before = own_chain_sizes(&machine.saved_by(Backend::Legacy, Family::Ipv4));
@@ -92,7 +92,7 @@ fn tunnels_of_both_variants_stand_beside_each_other() {
 
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
-fn both_families_stand_beside_each_other() {
+fn both_families_are_installed_beside_each_other() {
     for backend in VARIANTS {
         let machine = Namespace::new(backend);
         let before = machine.listing();
