@@ -1,4 +1,4 @@
-//! What the command line asks for.
+//! The command line.
 //!
 //! In hook mode it is read by hand: the daemon starts us for every event, a usage text would be
 //! logged line by line, and the stock scripts' own arguments have a form of their own. Commands for

@@ -2,7 +2,7 @@
 
 mod nearest;
 
-pub(crate) use nearest::nearest;
+pub(crate) use nearest::{nearest, nearest_name};
 
 use std::cmp::Ordering;
 

@@ -67,16 +67,20 @@ impl<T: Tables> Engine<'_, T> {
             self.add_askers(&mut askers, record)?;
         }
         if is_default {
-            let named = self.context.settings.held_apart(ruleset.family).into_iter();
+            let named = self
+                .context
+                .settings
+                .blocked_pairs_of_family(ruleset.family)
+                .into_iter();
             named.for_each(|pair| {
                 askers.entry(pair).or_default();
             });
         }
         let blocks = askers.into_iter().map(|(pair, askers)| {
-            let old = self.recorded_block(ruleset, &pair)?;
-            Ok(self.clear_text_block(pair, askers, old))
+            let old = recorded.iter().find(|block| (block.local, block.remote) == pair);
+            self.clear_text_block(pair, askers, old.cloned())
         });
-        blocks.collect()
+        Ok(blocks.collect())
     }
 
     /// Adds a tunnel's openers whose policy asks for blocked pairs.

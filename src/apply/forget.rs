@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use super::tunnel::crosses;
 use super::{ApplyError, Change, Engine, TunnelOutcome};
 use crate::daemon::Tunnel;
 use crate::netfilter::Ruleset;
@@ -106,7 +105,7 @@ impl<T: Tables> Engine<'_, T> {
     pub(crate) fn plan_tunnel_removal(&self, removed: Vec<(Ruleset, TunnelRecord)>) -> Result<Vec<Change>, ApplyError> {
         let mut entries: BTreeMap<Ruleset, Vec<Record>> = BTreeMap::new();
         for (ruleset, record) in removed {
-            if crosses(&record) {
+            if self.may_have_esp_peers(ruleset, std::iter::once(&record))? {
                 for outer in self.plan_esp_peer_close([record.id.clone()])? {
                     entries.entry(outer.ruleset).or_default().extend(outer.removed);
                 }

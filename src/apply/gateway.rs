@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::restore::all_rules;
-use super::tunnel::outer;
+use super::tunnel::other_family_esp;
 use super::{ApplyError, Change, Engine, Note, checked, journal, may_be_drift};
 use crate::daemon::ConnectionName;
 use crate::firewall::{DesiredState, Drift, TunnelId, base_chain, block_order, gateway_rules, release_base_chains};
@@ -13,6 +13,9 @@ use crate::netfilter::iptables::{Tables, TablesError};
 use crate::netfilter::{BuiltIn, Ruleset, SavedTable, Section, Table};
 use crate::settings::JumpPlace;
 use crate::state::{ClearTextBlockRecord, FORMAT, GatewayRecord, Installed, Record, Recovery, TunnelRecord};
+
+/// The records of each ruleset.
+pub(crate) type RecordedRulesets = BTreeMap<Ruleset, Vec<Record>>;
 
 /// The result of `start` or `stop`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -73,9 +76,13 @@ impl<T: Tables> Engine<'_, T> {
     /// If settings conflict with a tunnel that is up, before anything is changed; or if the change
     /// fails.
     pub fn start(&mut self) -> Result<StartReport, ApplyError> {
-        let wanted = self.desired_records()?;
+        let wanted = self.desired_records(&self.recorded()?)?;
         let mut started = StartReport::default();
-        for ruleset in Ruleset::all_rulesets() {
+        // Where iptables is another one now, the rules are installed by that one before they are
+        // removed from the one before: a packet must pass both meanwhile.
+        let defaults: BTreeSet<_> = self.default_rulesets()?.into_values().collect();
+        let others = Ruleset::all_rulesets().filter(|ruleset| !defaults.contains(ruleset));
+        for ruleset in defaults.iter().copied().chain(others) {
             let wanted = wanted.get(&ruleset).map_or(&[][..], Vec::as_slice);
             let made = match self.reach_desired(ruleset, wanted) {
                 // Another firewall that loads its rules at the same moment, as at boot, removes
@@ -102,13 +109,25 @@ impl<T: Tables> Engine<'_, T> {
     /// # Errors
     /// If a record cannot be read, or settings conflict with a tunnel that is up.
     pub(crate) fn plan_start(&self) -> Result<Vec<Change>, ApplyError> {
-        let wanted = self.desired_records()?;
+        self.plan_start_from(&self.recorded()?)
+    }
+
+    /// The same, for records that have been read already.
+    ///
+    /// # Errors
+    /// As for [`Engine::plan_start`].
+    pub(crate) fn plan_start_from(&self, recorded: &RecordedRulesets) -> Result<Vec<Change>, ApplyError> {
+        let wanted = self.desired_records(recorded)?;
         let changes = Ruleset::all_rulesets().map(|ruleset| {
-            let wanted = wanted.get(&ruleset).map_or(&[][..], Vec::as_slice);
-            Ok(difference(ruleset, &self.store.entries(ruleset)?, wanted))
+            let [entries, wanted] = [recorded, &wanted].map(|all| all.get(&ruleset).map_or(&[][..], Vec::as_slice));
+            difference(ruleset, entries, wanted)
         });
-        let changes = changes.collect::<Result<Vec<_>, ApplyError>>()?;
-        Ok(changes.into_iter().filter(|change| !change.is_empty()).collect())
+        Ok(changes.filter(|change| !change.is_empty()).collect())
+    }
+
+    fn recorded(&self) -> Result<RecordedRulesets, ApplyError> {
+        let read = Ruleset::all_rulesets().map(|ruleset| Ok((ruleset, self.store.entries(ruleset)?)));
+        read.collect()
     }
 
     /// Removes the gateway's own rules, and empty chains of this program to which no rule jumps any
@@ -215,7 +234,7 @@ impl<T: Tables> Engine<'_, T> {
     }
 
     /// The desired records of each ruleset, by the settings and the recorded tunnels.
-    fn desired_records(&self) -> Result<BTreeMap<Ruleset, Vec<Record>>, ApplyError> {
+    fn desired_records(&self, recorded: &RecordedRulesets) -> Result<RecordedRulesets, ApplyError> {
         let mut wanted: BTreeMap<Ruleset, BTreeMap<TunnelId, Record>> = BTreeMap::new();
         let mut add = |ruleset: Ruleset, entry: Record| {
             wanted.entry(ruleset).or_default().insert(entry.id().clone(), entry);
@@ -226,22 +245,22 @@ impl<T: Tables> Engine<'_, T> {
                 add(*ruleset, gateway);
             }
         }
-        for ruleset in Ruleset::all_rulesets() {
+        for (ruleset, recorded) in records_by_default(recorded, &default_rulesets) {
             let (mut blocks, mut records) = (Vec::new(), Vec::new());
-            for entry in self.store.entries(ruleset)? {
+            for entry in recorded.into_values() {
                 match entry {
-                    Record::Tunnel(record) => records.push(*record),
-                    Record::ClearTextBlock(block) => blocks.push(*block),
+                    Record::Tunnel(record) => records.push((**record).clone()),
+                    Record::ClearTextBlock(block) => blocks.push((**block).clone()),
                     Record::Gateway(_) | Record::EspPeer(_) => {}
                 }
             }
-            let records = self.laid_out_anew(records)?;
+            let records = self.in_present_layout(records)?;
             let is_default = default_rulesets.get(&ruleset.family) == Some(&ruleset);
             for block in self.desired_blocks(ruleset, is_default, &blocks, &records)? {
                 add(ruleset, block);
             }
             for record in records {
-                if let Some((family, outer)) = outer(&record, self.context.settings.gateway.esp)
+                if let Some((family, outer)) = other_family_esp(&record, self.context.settings.gateway.esp)
                     && let Some(ruleset) = default_rulesets.get(&family)
                 {
                     add(*ruleset, Record::EspPeer(outer));
@@ -253,6 +272,18 @@ impl<T: Tables> Engine<'_, T> {
         Ok(entries
             .map(|(ruleset, entries)| (ruleset, entries.into_values().collect()))
             .collect())
+    }
+
+    /// Whether another iptables than the default one has records that `start` moves.
+    pub(super) fn has_moves(&self) -> Result<bool, ApplyError> {
+        let defaults = self.default_rulesets()?;
+        for ruleset in Ruleset::all_rulesets() {
+            let is_other = defaults.get(&ruleset.family).is_some_and(|default| *default != ruleset);
+            if is_other && self.store.has_entries(ruleset)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// The default ruleset of each family. A family without settings may have none, and so may one
@@ -295,7 +326,7 @@ impl<T: Tables> Engine<'_, T> {
     }
 
     /// Tunnels as they are to be by the settings.
-    pub(super) fn laid_out_anew(&self, records: Vec<TunnelRecord>) -> Result<Vec<TunnelRecord>, ApplyError> {
+    pub(super) fn in_present_layout(&self, records: Vec<TunnelRecord>) -> Result<Vec<TunnelRecord>, ApplyError> {
         let settings = &self.context.settings;
         let records = records.into_iter();
         let records = records.map(|record| record.with_policies(|tunnel| settings.policy(tunnel)));
@@ -422,7 +453,10 @@ impl<T: Tables> Engine<'_, T> {
             return Ok(false);
         }
         let found = self.reconcile(ruleset)?;
-        for drift in found.iter().filter(|drift| !drift.is_repairable()) {
+        for drift in found
+            .iter()
+            .filter(|drift| !drift.is_repairable() && drift.has_effect())
+        {
             let note = Note::NoUserJump(ruleset, drift.clone());
             if !self.notes.contains(&note) {
                 self.notes.push(note);
@@ -430,6 +464,27 @@ impl<T: Tables> Engine<'_, T> {
         }
         Ok(found.iter().any(Drift::is_repairable))
     }
+}
+
+/// The records of each family, in its default ruleset: also those that another iptables has
+/// installed. If a call died while it moved a record, it is in two rulesets; the first one counts,
+/// as for every call.
+fn records_by_default<'r>(
+    recorded: &'r RecordedRulesets,
+    defaults: &BTreeMap<Family, Ruleset>,
+) -> BTreeMap<Ruleset, BTreeMap<&'r TunnelId, &'r Record>> {
+    let mut by_default: BTreeMap<Ruleset, BTreeMap<&TunnelId, &Record>> = BTreeMap::new();
+    for ruleset in defaults.values() {
+        by_default.entry(*ruleset).or_default();
+    }
+    for ruleset in Ruleset::all_rulesets() {
+        let target = defaults.get(&ruleset.family).copied().unwrap_or(ruleset);
+        for entry in recorded.get(&ruleset).into_iter().flatten() {
+            let records = by_default.entry(target).or_default();
+            records.entry(entry.id()).or_insert(entry);
+        }
+    }
+    by_default
 }
 
 /// The change from one set of records to another.

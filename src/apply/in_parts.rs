@@ -123,6 +123,10 @@ impl<T: Tables> Engine<'_, T> {
     /// As for [`Engine::plan_start`].
     pub fn plan_start_parts(&self) -> Result<Vec<Change>, ApplyError> {
         let mut parts = Vec::new();
+        // A tunnel that goes down between two parts would be installed again where it is moved to.
+        if self.has_moves()? {
+            return Ok(parts);
+        }
         for change in self.plan_start()? {
             if !self.has_other_layout(change.ruleset)? {
                 let ruleset_parts = change.in_parts();
@@ -156,7 +160,7 @@ impl<T: Tables> Engine<'_, T> {
             }
         }
         before.extend(tunnels.values().cloned().map(Record::from));
-        let tunnels = self.laid_out_anew(tunnels.into_values().collect())?;
+        let tunnels = self.in_present_layout(tunnels.into_values().collect())?;
         after.extend(tunnels.into_iter().map(Record::from));
         let change = difference(ruleset, &before, &after);
         match change.is_empty() {

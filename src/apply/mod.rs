@@ -18,8 +18,8 @@ mod restore;
 mod tunnel;
 
 pub use forget::note_down;
-pub(crate) use gateway::InstalledRecords;
 pub use gateway::{Blocked, StartReport};
+pub(crate) use gateway::{InstalledRecords, RecordedRulesets};
 pub(crate) use preview::Preview;
 pub(crate) use restore::Comparison;
 

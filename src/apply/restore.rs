@@ -238,6 +238,12 @@ impl<T: Tables> Engine<'_, T> {
 }
 
 impl Comparison {
+    /// Whether the kernel's rules do something else than the record says.
+    #[must_use]
+    pub fn differs(&self) -> bool {
+        self.drifts.iter().any(Drift::has_effect)
+    }
+
     /// The comparison without asking the kernel for rules that it lists in another form.
     fn unasked(wanted: DesiredState, saved: IptablesSave) -> Self {
         Self {

@@ -1,5 +1,6 @@
 //! Opens and closes the firewall for a tunnel.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::find::Meant;
@@ -12,10 +13,10 @@ use crate::firewall::{
 };
 use crate::net::{Family, MarkBit};
 use crate::netfilter::iptables::Tables;
-use crate::netfilter::{Ruleset, Table};
+use crate::netfilter::{Backend, Ruleset, Table};
 use crate::netlink::XfrmInterface;
 use crate::settings::{Esp, Mss, Policy};
-use crate::state::{EspPeerRecord, FORMAT, Opener, Record, Recovery, TunnelRecord};
+use crate::state::{EspPeerRecord, FORMAT, Opener, Record, RecordError, Recovery, TunnelRecord};
 
 impl<T: Tables> Engine<'_, T> {
     /// Opens the firewall for a tunnel.
@@ -69,7 +70,7 @@ impl<T: Tables> Engine<'_, T> {
         // The tunnel is no longer up, whether or not its rules can be removed. An error here keeps
         // no rule installed. Not where an owed `down` is executed: an `up` may have failed since.
         let has_failed_ups = self.store.has_failed_ups().unwrap_or_default();
-        let was_noted = has_failed_ups && self.store.forget_failed_up(tunnel).unwrap_or_default();
+        let was_noted = has_failed_ups && self.store.forget_ended_up(tunnel).unwrap_or_default();
         // In order: the effect of the second one depends on the first.
         if let Err(error) = self.check_unpaid(tunnel) {
             return Err(self.note_failed_down(tunnel, error));
@@ -128,7 +129,7 @@ impl<T: Tables> Engine<'_, T> {
         let conflict = conflict.filter(|_| changes_policy || count > 1);
         let unguarded = self.unguarded(&new).filter(|_| changes_policy);
         let missing = missing_interface(&new);
-        let mut changes = Vec::from_iter(self.plan_esp_peer(old.as_ref(), Some(&new), recovery)?);
+        let mut changes = Vec::from_iter(self.plan_esp_peers(ruleset, old.as_ref(), Some(&new), recovery)?);
         let mut change = Change {
             ruleset,
             removed: old.map(Record::from).into_iter().collect(),
@@ -232,49 +233,89 @@ impl<T: Tables> Engine<'_, T> {
         }
     }
 
-    /// The change of the record that accepts ESP for a tunnel whose inner packets are of the other
-    /// family, as long as the tunnel has an opener. At `up` it precedes the tunnel's own change,
-    /// because no packet arrives without it; at `down` it follows.
-    fn plan_esp_peer(
+    /// The changes of the records that accept ESP for a tunnel in other rulesets than its own, as
+    /// long as the tunnel has an opener. At `up` they precede the tunnel's own change, because no
+    /// packet arrives without them; at `down` they follow.
+    fn plan_esp_peers(
         &self,
+        ruleset: Ruleset,
         old: Option<&TunnelRecord>,
         new: Option<&TunnelRecord>,
         recovery: Recovery,
     ) -> Result<Vec<Change>, ApplyError> {
-        let Some(id) = new
-            .or(old)
-            .filter(|_| old.into_iter().chain(new).any(crosses))
-            .map(|record| &record.id)
-        else {
+        let Some(id) = new.or(old).map(|record| &record.id) else {
             return Ok(Vec::new());
         };
+        if !self.may_have_esp_peers(ruleset, old.into_iter().chain(new))? {
+            return Ok(Vec::new());
+        }
         let mut changes = self.plan_esp_peer_close([id.clone()])?;
         let esp = match (self.context.settings_origin, changes.is_empty()) {
             (SettingsOrigin::File, _) => self.context.settings.gateway.esp,
             (SettingsOrigin::Record, true) => Esp::Leave,
             (SettingsOrigin::Record, false) => Esp::Negotiated,
         };
-        let Some((family, wanted)) = new.and_then(|new| outer(new, esp)) else {
+        let Some(new) = new.filter(|_| negotiates(esp)) else {
             return Ok(changes);
         };
-        let ruleset = Ruleset {
-            backend: self.tables.default_backend(family)?,
-            family,
-        };
-        let stays = changes.iter().position(|change| change.ruleset == ruleset);
-        let mut change = match stays {
-            Some(index) => changes.remove(index),
-            None => Change {
-                ruleset,
-                removed: Vec::new(),
-                added: Vec::new(),
+        for target in self.esp_rulesets(ruleset, new)? {
+            let Some(wanted) = esp_peer(new, target.family) else {
+                continue;
+            };
+            let stays = changes.iter().position(|change| change.ruleset == target);
+            let removed = stays.map(|index| changes.remove(index).removed);
+            changes.push(Change {
+                ruleset: target,
+                removed: removed.unwrap_or_default(),
+                added: vec![Record::EspPeer(wanted)],
                 recovery,
-            },
-        };
-        change.recovery = recovery;
-        change.added.push(Record::EspPeer(wanted));
-        changes.push(change);
+            });
+        }
         Ok(changes)
+    }
+
+    /// Whether a tunnel's ESP may have to be accepted in another ruleset than its own: if its inner
+    /// packets are of another family, or if another iptables has installed rules before.
+    pub(super) fn may_have_esp_peers<'r>(
+        &self,
+        ruleset: Ruleset,
+        mut records: impl Iterator<Item = &'r TunnelRecord>,
+    ) -> Result<bool, RecordError> {
+        if records.any(crosses) {
+            return Ok(true);
+        }
+        for backend in Backend::ALL.into_iter().filter(|backend| *backend != ruleset.backend) {
+            if self.store.has_entries(Ruleset { backend, ..ruleset })? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// The other rulesets in which a tunnel's ESP is to be accepted: the default one of the peers'
+    /// family, and those in which the gateway drops the ESP of unknown peers. Before `start` has
+    /// moved all rules to another iptables, that can be one of the iptables before.
+    fn esp_rulesets(&self, own: Ruleset, record: &TunnelRecord) -> Result<BTreeSet<Ruleset>, ApplyError> {
+        let mut rulesets = BTreeSet::new();
+        let families: BTreeSet<_> = record.peers().into_iter().map(Family::of_address).collect();
+        for family in families {
+            if family != own.family {
+                let backend = self.tables.default_backend(family)?;
+                rulesets.insert(Ruleset { backend, family });
+            }
+            for backend in Backend::ALL {
+                let ruleset = Ruleset { backend, family };
+                if ruleset != own && self.store.has_entries(ruleset)? && self.knows_esp_peers(ruleset)? {
+                    rulesets.insert(ruleset);
+                }
+            }
+        }
+        Ok(rulesets)
+    }
+
+    fn knows_esp_peers(&self, ruleset: Ruleset) -> Result<bool, RecordError> {
+        let gateway = self.store.entry(ruleset, &TunnelId::for_gateway())?;
+        Ok(gateway.is_some_and(|gateway| gateway.tunnel_rules().optional.contains(&OptionalChains::EspPeers)))
     }
 
     /// Adds the blocked pairs of a tunnel, if its policy asks for them. They stay when the tunnel
@@ -305,7 +346,11 @@ impl<T: Tables> Engine<'_, T> {
             None => TunnelOutcome::Closed,
             Some(left) => TunnelOutcome::StillNeeded(left.count),
         };
-        let esp_peer = self.plan_esp_peer(Some(&record), left.as_ref(), Recovery::RollForward)?;
+        let esp_peers = self.plan_esp_peers(ruleset, Some(&record), left.as_ref(), Recovery::RollForward)?;
+        let copies = match &left {
+            None => self.plan_copy_removal(ruleset, &record)?,
+            Some(_) => Vec::new(),
+        };
         let mut change = Change {
             ruleset,
             removed: vec![record.into()],
@@ -315,10 +360,34 @@ impl<T: Tables> Engine<'_, T> {
         self.change_affected(&mut change, &alike, &alike.iter().chain(&left).collect::<Vec<_>>())?;
         change.added.extend(left.map(Record::from));
         Ok(Plan {
-            changes: std::iter::once(change).chain(esp_peer).collect(),
+            changes: std::iter::once(change).chain(copies).chain(esp_peers).collect(),
             outcome,
             notes: Vec::new(),
         })
+    }
+
+    /// The changes that remove a tunnel from other rulesets of its family: a call that moved it
+    /// there, or from there, has died.
+    fn plan_copy_removal(&self, ruleset: Ruleset, record: &TunnelRecord) -> Result<Vec<Change>, RecordError> {
+        let mut changes = Vec::new();
+        for backend in Backend::ALL.into_iter().filter(|backend| *backend != ruleset.backend) {
+            let other = Ruleset { backend, ..ruleset };
+            let copy = match self.store.has_entries(other)? {
+                true => self.store.entry(other, &record.id)?,
+                false => None,
+            };
+            if let Some(Record::Tunnel(copy)) = copy
+                && copy.key == record.key
+            {
+                changes.push(Change {
+                    ruleset: other,
+                    removed: vec![Record::Tunnel(copy)],
+                    added: Vec::new(),
+                    recovery: Recovery::RollForward,
+                });
+            }
+        }
+        Ok(changes)
     }
 
     /// The plan for a `down` of a tunnel that is not up: the record that accepts its ESP may still
@@ -388,14 +457,12 @@ impl<T: Tables> Engine<'_, T> {
 
 /// Whether a tunnel's inner packets are of another family than the outer packets of one of its
 /// peers.
-pub(super) fn crosses(record: &TunnelRecord) -> bool {
-    other_family_peers(record).next().is_some()
-}
-
-fn other_family_peers(record: &TunnelRecord) -> impl Iterator<Item = IpAddr> + use<> {
+fn crosses(record: &TunnelRecord) -> bool {
     let family = record.tunnel.family();
-    let peers = record.peers().into_iter();
-    peers.filter(move |peer| Family::of_address(*peer) != family)
+    record
+        .peers()
+        .into_iter()
+        .any(|peer| Family::of_address(peer) != family)
 }
 
 /// A tunnel with one `up` more, where ups are counted; otherwise an `up` replaces the one before.
@@ -430,20 +497,33 @@ fn reversed(change: &Change) -> Change {
     }
 }
 
-/// The record that accepts ESP for a tunnel whose inner packets are of the other family, and the
-/// family of its ruleset; `None` if none is needed.
-pub(super) fn outer(record: &TunnelRecord, esp: Esp) -> Option<(Family, EspPeerRecord)> {
-    match esp {
-        Esp::Negotiated => {}
-        Esp::Any | Esp::Known | Esp::Leave => return None,
-    }
-    let peers: Vec<_> = other_family_peers(record).collect();
-    let family = Family::of_address(*peers.first()?);
-    let new = EspPeerRecord {
+/// The record that accepts the ESP of a tunnel's peers of a family in a ruleset that is not the
+/// tunnel's own; `None` if it has none.
+fn esp_peer(record: &TunnelRecord, family: Family) -> Option<EspPeerRecord> {
+    let peers = record.peers().into_iter();
+    let peers: Vec<_> = peers.filter(|peer| Family::of_address(*peer) == family).collect();
+    (!peers.is_empty()).then(|| EspPeerRecord {
         format: FORMAT,
         id: TunnelId::for_esp_peer(&record.id),
         daemon: record.daemon,
         tunnel_rules: esp_peer_rules(peers),
-    };
-    Some((family, new))
+    })
+}
+
+/// Whether the gateway accepts only ESP of peers whose tunnel is up.
+fn negotiates(esp: Esp) -> bool {
+    match esp {
+        Esp::Negotiated => true,
+        Esp::Any | Esp::Known | Esp::Leave => false,
+    }
+}
+
+/// The record that accepts ESP for a tunnel whose inner packets are of the other family, and that
+/// family; `None` if none is needed.
+pub(super) fn other_family_esp(record: &TunnelRecord, esp: Esp) -> Option<(Family, EspPeerRecord)> {
+    let mut families = Family::ALL
+        .into_iter()
+        .filter(|family| *family != record.tunnel.family());
+    let family = families.next().filter(|_| negotiates(esp))?;
+    Some((family, esp_peer(record, family)?))
 }

@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn another_name_of_a_command_becomes_its_own_wherever_it_stands() {
+    fn another_name_of_a_command_becomes_its_own_wherever_it_is() {
         for (typed, meant) in [
             ("ls", "status"),
             ("--wait 5 ls --json", "--wait 5 status --json"),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io::{self, Write as _};
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use super::Detail;
@@ -12,7 +13,7 @@ use crate::net::Family;
 use crate::netfilter::Ruleset;
 use crate::netfilter::iptables::{Programs, Tables};
 use crate::settings::Settings;
-use crate::state::{DaemonProcess, Store};
+use crate::state::{Activity, DaemonProcess, LOCK_PAUSE, Store};
 use crate::updown::{
     CALL_TIMEOUT, HookError, RESOLVER_TIMEOUT, know_recorded_tunnels, network_namespace, removing_context, unix_time,
 };
@@ -20,6 +21,23 @@ use crate::updown::{
 /// How long iptables may take for a person: of 40 000 chains iptables-nft-save alone sorts the
 /// names for 14 s. A daemon's call gives up on the lock before that.
 const LISTING: Duration = Duration::from_secs(120);
+
+/// How often record and kernel are looked at while calls change both.
+const LOOKS: usize = 3;
+
+/// How long a look waits for the call that is running: most take some milliseconds.
+const CALL_PATIENCE: Duration = Duration::from_secs(1);
+
+/// What calls did while record and kernel were looked at without the lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Calls {
+    /// No call changed anything.
+    Quiet,
+    /// Calls may have changed something: what differs may be as it should be by now.
+    Changing,
+    /// One call had the lock all the time, for longer than a look waits for it.
+    Stuck,
+}
 
 /// The options of a command, the namespace, the time, and the deadline.
 #[derive(Debug)]
@@ -56,6 +74,45 @@ impl<'a> CommandContext<'a> {
     /// The record without its lock, for reading.
     pub(super) fn peek(&self) -> Store {
         Store::open_unlocked(&self.options.state_dir, self.namespace)
+    }
+
+    /// Looks at record and kernel, without the lock: no call waits for a command that only shows
+    /// something. Looks again while calls change what it looks at, until `is_enough`.
+    pub(super) fn look_undisturbed<T>(
+        &self,
+        mut look: impl FnMut() -> Result<T, HookError>,
+        mut is_enough: impl FnMut(&mut T, Calls) -> bool,
+    ) -> Result<T, HookError> {
+        let mut earlier: Option<Activity> = None;
+        let mut number = 1;
+        loop {
+            let before = self.settled_activity();
+            let mut found = look()?;
+            let is_same = self.peek().activity() == before && earlier.is_none_or(|earlier| earlier == before);
+            let calls = match (before.is_locked, is_same) {
+                (false, true) => Calls::Quiet,
+                (true, true) => Calls::Stuck,
+                (_, false) => Calls::Changing,
+            };
+            if is_enough(&mut found, calls) || number == LOOKS {
+                return Ok(found);
+            }
+            earlier = Some(before).filter(|before| before.is_locked);
+            number += 1;
+        }
+    }
+
+    /// What calls do, once the one that is running has ended; or if it does not.
+    fn settled_activity(&self) -> Activity {
+        let deadline = Instant::now() + CALL_PATIENCE;
+        let store = self.peek();
+        loop {
+            let activity = store.activity();
+            if !activity.is_locked || Instant::now() >= deadline {
+                return activity;
+            }
+            sleep(LOCK_PAUSE);
+        }
     }
 
     /// The iptables of this machine.

@@ -34,7 +34,7 @@ impl DriftSort {
             DriftKind::NoChain(_) => (DriftClass::Missing, "chain", 1),
             DriftKind::NoRule(..) => (DriftClass::Missing, "rule", 1),
             DriftKind::NoJump(_) | DriftKind::NoUserJump(..) => (DriftClass::Missing, "jump", 1),
-            DriftKind::OrphanChain(_) => (DriftClass::Unexpected, "chain", 1),
+            DriftKind::OrphanChain(_) | DriftKind::KeptChain(..) => (DriftClass::Unexpected, "chain", 1),
             DriftKind::UnexpectedRule(..) => (DriftClass::Unexpected, "rule", 1),
             DriftKind::Jumps(..) => (DriftClass::Unexpected, "jump", 1),
             DriftKind::Misplaced(..) => (DriftClass::Misplaced, "jump", 1),
@@ -55,6 +55,11 @@ impl DriftSort {
             (DriftClass::Older, _) => "older",
         };
         counted_noun(number, &format!("{adjective} {}", self.noun))
+    }
+
+    /// Whether it is about rules in a chain.
+    pub(super) fn is_of_rules(self) -> bool {
+        self.noun == "rule"
     }
 
     /// What a repair does to it.

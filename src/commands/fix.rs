@@ -1,6 +1,7 @@
 //! What repairs a problem, in the words of every command that shows one.
 
 use crate::firewall::{DriftKind, DriftRemedy};
+use crate::netfilter::Table;
 use crate::words::one_line;
 
 /// What repairs a problem.
@@ -26,8 +27,15 @@ impl Fix {
             DriftRemedy::UserJump(chain, None) => {
                 Self::Advice(format!("add a jump to {chain} to your own rules (place = \"own\")"))
             }
+            DriftRemedy::UserJump(chain, Some(holder)) if Table::Filter.is_built_in(holder) => {
+                Self::Advice(format!("move your jump to {chain} before that rule of {holder}"))
+            }
             DriftRemedy::UserJump(chain, Some(holder)) => Self::Advice(format!(
                 "put your jump to {chain} into a chain that packets come to, or lead them to {}",
+                one_line(holder)
+            )),
+            DriftRemedy::UserRule(holder) => Self::Advice(format!(
+                "delete that rule of {}, then: pluto-updown restore",
                 one_line(holder)
             )),
         }

@@ -5,9 +5,12 @@
 //! addresses, interfaces and name servers are removed by the record, because only the record shows
 //! which are this program's. Objects that could not be removed stay recorded.
 
+use std::collections::BTreeSet;
 use std::io::{self, IsTerminal as _, Write as _};
 
 use super::command_context::{CommandContext, print, show};
+use super::prune::{PolicyState, SoughtTunnel, policy_states};
+use super::start::tunnels_without_rules;
 use super::{Consent, Detail};
 use crate::apply::Preview;
 use crate::cli::{Mode, Options};
@@ -18,7 +21,7 @@ use crate::netfilter::{IptablesSave, JumpOwner, Purge, Ruleset, UserRules, purge
 use crate::netlink;
 use crate::routing::{RoutingChange, RoutingEngine, RoutingError};
 use crate::settings::JumpPlace;
-use crate::state::Store;
+use crate::state::{FailedUp, Store};
 use crate::updown::HookError;
 use crate::words::counted_noun;
 
@@ -41,17 +44,22 @@ pub(super) fn run(options: &Options, others: UserRules, consent: Consent, detail
         print("nothing removed\n")?;
         return Ok(1);
     }
-    let mut report = flush(&command, others)?;
+    let (mut report, noted) = flush(&command, others)?;
     if up > 0 {
         let tunnels = counted_noun(up, "tunnel");
-        report.done.push(format!("{tunnels} up lost all rules; {REINITIATE}"));
+        report.done.push(match noted {
+            0 => format!("{tunnels} up lost all rules; {REINITIATE}"),
+            _ => format!("{tunnels} up lost all rules; pluto-updown start reinstalls those of {noted}"),
+        });
     }
     print(&report.report_text())?;
     Ok(u8::from(!report.problems.is_empty()))
 }
 
-fn flush(command: &CommandContext<'_>, others: UserRules) -> Result<FlushReport, HookError> {
+/// Removes everything. Returns also how many tunnels are noted as up without rules now.
+fn flush(command: &CommandContext<'_>, others: UserRules) -> Result<(FlushReport, usize), HookError> {
     let store = command.open_store()?;
+    let bereft = bereft_tunnels(command, &store);
     let mut programs = command.programs(&store);
     let plan = FlushPlan::new(&store, &mut programs, others);
     let mut report = plan.carry_out(command, &store, &mut programs);
@@ -61,9 +69,9 @@ fn flush(command: &CommandContext<'_>, others: UserRules) -> Result<FlushReport,
     let errors = dns::give_back_all(&command.peek(), &command.system());
     report.problems.extend(errors.iter().map(ToString::to_string));
     let store = command.open_store()?;
-    store.forget_failed_ups()?;
+    let noted = note_bereft(command, &store, &bereft)?;
     store.remove_unused()?;
-    Ok(report)
+    Ok((report, noted))
 }
 
 /// The number of recorded tunnels. A record that cannot be read counts as none, because flush is
@@ -71,6 +79,55 @@ fn flush(command: &CommandContext<'_>, others: UserRules) -> Result<FlushReport,
 fn tunnels_up(store: &Store) -> usize {
     let tunnels = Ruleset::all_rulesets().filter_map(|ruleset| store.tunnels(ruleset).ok());
     tunnels.map(|records| records.len()).sum()
+}
+
+/// The tunnels that are certainly up, by the kernel's policies. Once the record is gone nobody
+/// knows of them any more.
+fn bereft_tunnels(command: &CommandContext<'_>, store: &Store) -> Vec<(Option<Ruleset>, FailedUp)> {
+    let tunnels = Ruleset::all_rulesets().flat_map(|ruleset| {
+        let tunnels = store.tunnels(ruleset).unwrap_or_default();
+        tunnels.into_iter().map(move |record| (ruleset, record))
+    });
+    let tunnels: Vec<_> = tunnels.collect();
+    let sought: Vec<_> = tunnels.iter().map(|(_, record)| SoughtTunnel::from(record)).collect();
+    let states = policy_states(&sought).unwrap_or_default();
+    let is_up = |state: &PolicyState| *state == PolicyState::Up;
+    let up = tunnels.into_iter().zip(states).filter(|(_, state)| is_up(state));
+    let bereft = up.flat_map(|((ruleset, record), _)| {
+        let views = record.opener_views().into_iter();
+        views.map(move |(tunnel, _)| {
+            let failed = FailedUp {
+                tunnel,
+                daemon: record.daemon,
+                reason: FLUSHED.to_owned(),
+                since: 0,
+            };
+            (Some(ruleset), failed)
+        })
+    });
+    let without_rules = tunnels_without_rules(command).into_iter();
+    bereft.chain(without_rules.map(|failed| (None, failed))).collect()
+}
+
+/// Notes the tunnels that are up and have no rules now, and forgets all others: `status` shows
+/// them, and `start` reinstalls their rules. Returns how many. One that cannot be noted is only not
+/// shown.
+fn note_bereft(
+    command: &CommandContext<'_>,
+    store: &Store,
+    bereft: &[(Option<Ruleset>, FailedUp)],
+) -> Result<usize, HookError> {
+    let (top, namespace) = (&command.options.state_dir, command.namespace);
+    // Where the rules could not be removed, the record has the tunnel still.
+    let has_lost =
+        |ruleset: &Option<Ruleset>| ruleset.is_none_or(|ruleset| !store.has_entries(ruleset).unwrap_or(true));
+    let lost: Vec<_> = bereft.iter().filter(|(ruleset, _)| has_lost(ruleset)).collect();
+    store.forget_failed_ups()?;
+    let noted = lost
+        .into_iter()
+        .filter(|(_, failed)| Store::note_failed_up(top, namespace, failed).is_ok());
+    let ids: BTreeSet<_> = noted.filter_map(|(_, failed)| failed.id()).collect();
+    Ok(ids.len())
 }
 
 /// Asks on a terminal whether these tunnels are to lose their rules.
@@ -90,6 +147,9 @@ fn is_confirmed(up: usize) -> Result<bool, HookError> {
     let _ = io::stdin().read_line(&mut answer);
     Ok(["y", "yes"].contains(&answer.trim().to_ascii_lowercase().as_str()))
 }
+
+/// Why a tunnel has no rules after it.
+const FLUSHED: &str = "flush removed its rules";
 
 /// What was done, and what could not be.
 #[derive(Debug, Default)]

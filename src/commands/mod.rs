@@ -7,6 +7,7 @@ mod drift_words;
 mod explain;
 mod fix;
 mod flush;
+mod no_record;
 mod paint;
 mod prune;
 mod replay;

@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use super::Detail;
 use super::command_context::{CommandContext, print, rulesets, show};
 use super::drift_words::{counted_drifts, repairs};
+use super::no_record::UnrecordedSas;
 use super::start::tunnels_without_rules;
 use crate::apply::{Context, Engine, Preview};
 use crate::cli::{Mode, Options, RoutingOwner};
@@ -98,7 +99,15 @@ fn restore(command: &CommandContext<'_>, store: &Store, detail: Detail) -> Resul
         }
         Err(error) => restored.fail(&error),
     }
-    for failed in tunnels_without_rules(command) {
+    let late = tunnels_without_rules(command);
+    if late.is_empty()
+        && !has_tunnels(store)?
+        && let Some(found) = UnrecordedSas::in_kernel()
+    {
+        // Writing into a String cannot fail.
+        let _ = writeln!(restored.text, "needs you: {}; {}", found.text, found.fix.fix_text());
+    }
+    for failed in late {
         // Writing into a String cannot fail.
         let _ = writeln!(restored.text, "{}", without_rules_line(&failed));
     }
@@ -106,6 +115,15 @@ fn restore(command: &CommandContext<'_>, store: &Store, detail: Detail) -> Resul
         restore_routes(command, store, &mut restored)?;
     }
     Ok(restored)
+}
+
+fn has_tunnels(store: &Store) -> Result<bool, HookError> {
+    for ruleset in Ruleset::all_rulesets() {
+        if store.has_tunnels(ruleset)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn restore_routes(command: &CommandContext<'_>, store: &Store, restored: &mut Restored) -> Result<(), HookError> {

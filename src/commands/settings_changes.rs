@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::apply::Change;
+use crate::netfilter::Ruleset;
 use crate::settings::{Allow, Gateway, Policy};
 use crate::state::Record;
 use crate::words::counted_noun;
@@ -17,6 +18,8 @@ pub(super) struct SettingsChanges {
     policies: BTreeMap<String, usize>,
     /// Tunnels whose rules change for another reason: a route's MTU, an address of the gateway's.
     rules_only: usize,
+    /// Tunnels whose rules another iptables installed before.
+    moved: usize,
     /// Tunnels that are restricted now, and would not be.
     opened: usize,
     /// How many gateways' rules are installed, removed and replaced.
@@ -26,6 +29,9 @@ pub(super) struct SettingsChanges {
     /// How many pairs of networks are blocked, unblocked, and blocked with other rules.
     blocked: Replaced,
 }
+
+/// A record and its ruleset.
+type Placed<'r> = (Ruleset, &'r Record);
 
 /// How many records are added, removed, or replaced.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -49,28 +55,33 @@ impl SettingsChanges {
     /// Counts the records that these changes add, remove and replace.
     pub(super) fn from_changes(changes: &[Change]) -> Self {
         let mut sum = Self::default();
+        // By family: what one backend loses the other one may get.
+        let mut pairs: BTreeMap<_, (Option<Placed<'_>>, Option<Placed<'_>>)> = BTreeMap::new();
         for change in changes {
-            let mut pairs: BTreeMap<_, (Option<&Record>, Option<&Record>)> = BTreeMap::new();
+            let ruleset = change.ruleset;
             for record in &change.removed {
-                pairs.entry(record.id()).or_default().0 = Some(record);
+                pairs.entry((ruleset.family, record.id())).or_default().0 = Some((ruleset, record));
             }
             for record in &change.added {
-                pairs.entry(record.id()).or_default().1 = Some(record);
+                pairs.entry((ruleset.family, record.id())).or_default().1 = Some((ruleset, record));
             }
-            for (before, after) in pairs.into_values() {
-                sum.add_change(before, after);
-            }
+        }
+        for (before, after) in pairs.into_values() {
+            let is_moved = before.zip(after).is_some_and(|((old, _), (new, _))| old != new);
+            let [before, after] = [before, after].map(|placed| placed.map(|(_, record)| record));
+            sum.add_change(before, after, is_moved);
         }
         sum
     }
 
-    fn add_change(&mut self, before: Option<&Record>, after: Option<&Record>) {
+    fn add_change(&mut self, before: Option<&Record>, after: Option<&Record>, is_moved: bool) {
         match (before, after) {
             (Some(Record::Tunnel(old)), Some(Record::Tunnel(new))) => {
                 let (old, new) = (old.effective_policy(), new.effective_policy());
                 self.opened += usize::from(old.restricts() && !new.restricts());
                 let differences = differences(old, new);
                 match differences.is_empty() {
+                    true if is_moved => self.moved += 1,
                     true => self.rules_only += 1,
                     false => *self.policies.entry(differences.join(", ")).or_default() += 1,
                 }
@@ -100,7 +111,7 @@ impl SettingsChanges {
 
     /// How many tunnels change.
     pub(super) fn tunnels(&self) -> usize {
-        self.policies.values().sum::<usize>() + self.rules_only
+        self.policies.values().sum::<usize>() + self.rules_only + self.moved
     }
 
     /// A line for each kind of change.
@@ -114,6 +125,10 @@ impl SettingsChanges {
                 "{}: new rules, same policy",
                 counted_noun(self.rules_only, "tunnel")
             ));
+        }
+        if self.moved > 0 {
+            let tunnels = counted_noun(self.moved, "tunnel");
+            lines.push(format!("{tunnels}: to install with the present iptables"));
         }
         let Replaced {
             added,

@@ -24,9 +24,11 @@ use super::fix::Fix;
 use super::paint::on_stdout;
 use super::screen_size::ScreenSize;
 use crate::cli::Options;
+use crate::daemon::Tunnel;
 use crate::netfilter::Ruleset;
 use crate::updown::HookError;
-use gather::{StatusReport, gather};
+use crate::words::{escaped, nearest_name};
+use gather::{StatusReport, gather, is_called};
 pub(super) use gather::{in_order, is_of};
 use problem::{Problem, ProblemKind, Severity};
 use report::{Rows, View};
@@ -101,20 +103,43 @@ pub(super) fn run(options: &Options, asked: &StatusRequest) -> Result<u8, HookEr
 
 fn gather_status(options: &Options, asked: &StatusRequest) -> Result<StatusReport, HookError> {
     let mut report = gather(&CommandContext::new(options)?)?;
-    for name in &asked.expected {
-        let mut tunnels = report.tunnels.iter().map(|tunnel| &tunnel.record.tunnel);
-        let mut without_rules = report.without_rules.iter().map(|failed| &failed.tunnel);
-        // One without rules is a problem of its own.
-        let is_up = tunnels.any(|tunnel| is_of(tunnel, name)) || without_rules.any(|tunnel| is_of(tunnel, name));
-        if !is_up {
-            let fix = Fix::Advice("see the log of the IKE daemon".to_owned());
-            let text = format!("expected tunnel {name} is not up");
-            report
-                .problems
-                .push(Problem::new(Severity::Error, ProblemKind::Expected, text, fix));
-        }
-    }
+    let is_up = |name: &String| {
+        let mut tunnels = report.tunnels.iter();
+        tunnels.any(|tunnel| is_of(&tunnel.record.tunnel, name)) || is_any_without_rules(&report, name, is_of)
+    };
+    let expected = asked.expected.iter().filter(|name| !is_up(name));
+    let expected = expected.map(|name| format!("expected tunnel {name} is not up"));
+    let is_named = |name: &String| {
+        let mut tunnels = report.tunnels.iter();
+        tunnels.any(|tunnel| tunnel.is_called(name)) || is_any_without_rules(&report, name, is_called)
+    };
+    let unknown = asked.names.iter().filter(|name| !is_named(name));
+    let unknown = unknown.map(|name| no_such_tunnel(&report, name));
+    let texts: Vec<_> = expected.chain(unknown).collect();
+    report.problems.extend(texts.into_iter().map(|text| {
+        let fix = Fix::Advice("see the log of the IKE daemon".to_owned());
+        Problem::new(Severity::Error, ProblemKind::Expected, text, fix)
+    }));
     Ok(report)
+}
+
+/// Whether a tunnel that is up without rules has a name. That it has none is a problem of its own.
+fn is_any_without_rules(report: &StatusReport, name: &str, is_its: fn(&Tunnel, &str) -> bool) -> bool {
+    let mut failed = report.without_rules.iter();
+    failed.any(|failed| is_its(&failed.tunnel, name))
+}
+
+/// `no tunnel is up for "ofice"; did you mean "office"?`
+fn no_such_tunnel(report: &StatusReport, name: &str) -> String {
+    let tunnels = report.tunnels.iter().map(|tunnel| &tunnel.record.tunnel);
+    let known = tunnels.flat_map(|tunnel| {
+        let user = tunnel.user.iter().map(ToString::to_string);
+        user.chain([tunnel.connection.to_string()])
+    });
+    let known: Vec<_> = known.collect();
+    let meant = nearest_name(name, &known);
+    let meant = meant.map_or_else(String::new, |meant| format!("; did you mean \"{meant}\"?"));
+    format!("no tunnel is up for \"{}\"{meant}", escaped(name.as_bytes(), 60))
 }
 
 fn view<'a>(asked: &'a StatusRequest, colours: Colours, earlier: Option<figures::Earlier<'a>>) -> View<'a> {
@@ -149,14 +174,11 @@ fn print_once(options: &Options, asked: &StatusRequest, colours: Colours) -> Res
             return Ok(code);
         }
     }
-    let is_missing = !asked.names.is_empty() && selected.is_empty();
-    Ok(
-        match (report.has(Severity::Error) || is_missing, report.has(Severity::Unknown)) {
-            (true, _) => 1,
-            (false, true) => 3,
-            (false, false) => 0,
-        },
-    )
+    Ok(match (report.has(Severity::Error), report.has(Severity::Unknown)) {
+        (true, _) => 1,
+        (false, true) => 3,
+        (false, false) => 0,
+    })
 }
 
 /// Shows reports on one screen until it is ended.

@@ -13,11 +13,11 @@ use crate::net::{Family, Interface, Network, SaProtocol, Traffic};
 /// One call, as far as the firewall is concerned.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Call {
-    /// Who called.
+    /// The daemon that called.
     pub daemon: Daemon,
-    /// What it said.
+    /// The verb.
     pub verb: Verb,
-    /// What that asks of the firewall.
+    /// What the verb asks of the firewall.
     pub firewall: FirewallAction,
 }
 

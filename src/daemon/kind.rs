@@ -1,5 +1,5 @@
-//! Who called. The daemons share names of variables but not what they mean, so this comes before
-//! anything else is read.
+//! Which daemon called. The daemons share names of variables but not their meaning, so this is
+//! decided before anything else is read.
 
 #[cfg(test)]
 mod tests;

@@ -1,4 +1,4 @@
-//! What a daemon wants done: `PLUTO_VERB`.
+//! The verb of a call, `PLUTO_VERB`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,7 +10,7 @@ use crate::net::Expected;
 const FORM: Expected =
     Expected("<operation>-host or <operation>-client, with -v6 or without, or a join such as prepare-route-up");
 
-/// One thing that a daemon asks for. The names are those of the verbs, and no daemon sends all of
+/// One operation that a daemon asks for. The names are those of the verbs; no daemon sends all of
 /// them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Operation {
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn network_manager_is_told_without_a_scope_too() {
+    fn network_manager_is_notified_without_a_scope_too() {
         assert_eq!(verb("disconnectNM").operations(), [DisconnectNm]);
         assert_eq!(verb("disconnectNM").to_string(), "disconnectNM");
     }

@@ -28,7 +28,7 @@ pub(super) enum UnknownAuthor {
     Leave,
 }
 
-/// How a command went.
+/// The result of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum CommandResult {
     /// It succeeded.
@@ -126,7 +126,7 @@ fn with_engine(
     engine.errors
 }
 
-/// A call at work.
+/// The engine of one call.
 pub(super) struct ResolverEngine<'a> {
     pub(super) store: &'a ResolverStore,
     pub(super) system: &'a System,

@@ -47,7 +47,7 @@ pub(crate) enum ChainRegion {
 }
 
 impl DesiredChain {
-    /// Its rules, in an order that will do.
+    /// Its rules, in a valid order.
     pub fn rules(&self) -> impl Iterator<Item = &Rule> {
         let heads = self.heads.iter().flatten();
         heads.chain(&self.own).chain(self.tails.iter().flatten())
@@ -103,7 +103,7 @@ impl DesiredChain {
 }
 
 impl DesiredState {
-    /// What these records want.
+    /// The desired content of the chains for these records.
     #[must_use]
     pub fn from_rules(all_rules: &[TunnelRules], jump_config: JumpConfig) -> Self {
         let nodes: BTreeSet<_> = all_rules.iter().flat_map(TunnelRules::shared_chains).collect();

@@ -246,7 +246,7 @@ impl SharedChains {
         }
     }
 
-    /// What it consists of; of a bucket only the chain, see [`DispatchBucket::jump`].
+    /// Its chains and rules; of a bucket only the chain, see [`DispatchBucket::jump`].
     #[must_use]
     pub fn fragment(&self, jump_config: JumpConfig) -> ChainFragment {
         match self {

@@ -11,7 +11,7 @@ use super::desired_state::{ChainRegion, DesiredChain, DesiredState};
 use crate::netfilter::{BuiltIn, ChainName, Counters, IptablesSave, Rule, SavedRule, SavedTable, Table, normalize};
 use crate::settings::JumpPlace;
 
-/// One thing that is not as it should be.
+/// A difference between the record and the kernel's rules.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Drift {
     /// In which table.
@@ -20,7 +20,7 @@ pub struct Drift {
     pub kind: DriftKind,
 }
 
-/// What can be otherwise than it should.
+/// The kinds of differences.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DriftKind {
     /// An older version of this program installed the rules, in another layout.
@@ -31,6 +31,9 @@ pub enum DriftKind {
     NoChain(ChainName),
     /// A chain exists that no record needs.
     OrphanChain(ChainName),
+    /// A chain that no record needs, and that stays, empty: the administrator's rule in this chain
+    /// jumps to it.
+    KeptChain(ChainName, String, String),
     /// A rule is missing in its chain.
     NoRule(ChainName, Rule),
     /// A rule in a chain of this program that no record has, or a duplicate.
@@ -58,6 +61,10 @@ impl fmt::Display for Drift {
             DriftKind::Nothing(chains) => write!(f, "missing: all {chains} chains of pluto-updown"),
             DriftKind::NoChain(chain) => write!(f, "missing chain {chain}"),
             DriftKind::OrphanChain(chain) => write!(f, "leftover chain {chain} (no tunnel uses it)"),
+            DriftKind::KeptChain(chain, holder, rule) => write!(
+                f,
+                "leftover chain {chain} (empty, no tunnel uses it): your rule in {holder} jumps to it: {rule}"
+            ),
             DriftKind::NoRule(chain, rule) => write!(f, "missing rule in {chain}: {rule}"),
             DriftKind::UnexpectedRule(chain, rule) => write!(f, "unexpected rule in {chain}: {rule}"),
             DriftKind::Order(chain) => write!(f, "rules of {chain} in another order"),
@@ -90,6 +97,12 @@ impl fmt::Display for Drift {
             DriftKind::NoUserJump(chain, holder) => {
                 write!(f, "missing: your jump to {chain} (place = \"own\")")?;
                 match holder {
+                    Some(holder) if self.table.is_built_in(holder) => {
+                        write!(
+                            f,
+                            ": the one in {holder} comes after a rule that ends the chain for every packet"
+                        )
+                    }
                     Some(holder) => write!(f, ": nothing leads to your chain {holder}, which has one"),
                     None => Ok(()),
                 }
@@ -108,13 +121,24 @@ pub(crate) enum DriftRemedy<'a> {
     /// The administrator, who adds a jump to this chain of pluto-updown. Perhaps this chain of the
     /// administrator's has one, and nothing leads there.
     UserJump(&'a ChainName, Option<&'a str>),
+    /// The administrator, who deletes a rule of this chain of theirs: it jumps to one of ours.
+    UserRule(&'a str),
 }
 
 impl Drift {
     /// Whether `restore` can fix it without the administrator.
     #[must_use]
     pub(crate) fn is_repairable(&self) -> bool {
-        !matches!(self.kind.remedy(), DriftRemedy::UserJump(..))
+        !matches!(
+            self.kind.remedy(),
+            DriftRemedy::UserJump(..) | DriftRemedy::UserRule(..)
+        )
+    }
+
+    /// Whether it changes what happens to packets.
+    #[must_use]
+    pub(crate) fn has_effect(&self) -> bool {
+        !matches!(self.kind, DriftKind::KeptChain(..))
     }
 }
 
@@ -125,6 +149,7 @@ impl DriftKind {
         match self {
             Self::OlderLayout => DriftRemedy::Rewrite,
             Self::NoUserJump(chain, holder) => DriftRemedy::UserJump(chain, holder.as_deref()),
+            Self::KeptChain(_, holder, _) => DriftRemedy::UserRule(holder),
             Self::Nothing(_)
             | Self::NoChain(_)
             | Self::OrphanChain(_)
@@ -222,8 +247,30 @@ fn table_drift(desired: &DesiredState, table: Table, listed: &SavedTable, confir
     let orphan = listed
         .own_chains()
         .filter(|name| desired.desired_chain(table, name).is_none() && !is_kept(name));
-    kinds.extend(orphan.map(DriftKind::OrphanChain));
+    kinds.extend(orphan.map(|name| match user_jump_to(table, listed, &name) {
+        Some((holder, rule)) if listed.rules(name.as_str()).is_empty() => {
+            DriftKind::KeptChain(name, holder.to_owned(), rule.text.clone())
+        }
+        Some(_) | None => DriftKind::OrphanChain(name),
+    }));
     kinds
+}
+
+/// The administrator's first rule that jumps to a chain of this program, and its chain.
+pub(super) fn user_jump_to<'s>(
+    table: Table,
+    listed: &'s SavedTable,
+    name: &ChainName,
+) -> Option<(&'s str, &'s SavedRule)> {
+    let mut jumps = listed.jumps_to_own_chains();
+    let jump = jumps.find(|(chain, rule, target)| target == name && !is_own_jump(table, chain, rule, target));
+    jump.map(|(chain, rule, _)| (chain, rule))
+}
+
+/// Whether a rule is this program's jump in a built-in chain.
+fn is_own_jump(table: Table, chain: &str, rule: &SavedRule, target: &ChainName) -> bool {
+    let meant = table.built_in().iter().find(|built_in| built_in.name() == chain);
+    meant.is_some_and(|built_in| base_chain(*built_in) == *target) && rule.is_plain_jump(target)
 }
 
 fn jump_drift(built_in: BuiltIn, place: JumpPlace, listed: &SavedTable, desired: bool) -> Option<DriftKind> {
@@ -259,6 +306,7 @@ fn user_jump_drift(built_in: BuiltIn, listed: &SavedTable, desired: bool) -> Opt
         return None;
     }
     let mut jumps = listed.jumps_to_own_chains();
+    // In another chain, or behind a rule that ends its own.
     let holder = jumps.find(|(_, _, target)| *target == base_chain);
     Some(DriftKind::NoUserJump(
         base_chain,
@@ -281,13 +329,13 @@ fn chain_drift(name: &ChainName, chain: &DesiredChain, matched: &MatchedRules<'_
     kinds
 }
 
-/// Which line of a chain is which rule.
+/// Which listed line of a chain matches which desired rule.
 #[derive(Debug)]
 pub(super) struct MatchedRules<'s> {
     lines: &'s [SavedRule],
     /// For each line the number of its rule, as [`DesiredChain::rules`] counts.
     rules: Vec<Option<usize>>,
-    /// The rules that no line is.
+    /// The rules without a listed line.
     pub(super) missing: Vec<Rule>,
 }
 

@@ -100,7 +100,7 @@ pub(crate) fn gateway_key(gateway: &Gateway, family: Family, chain: &ChainName, 
         .map(|(key, _)| key)
 }
 
-/// Which packets a chain of the gateway is about.
+/// The packets that a chain of the gateway's rules is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum GatewayPath {
     /// To the gateway.

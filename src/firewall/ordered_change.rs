@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn each_rule_comes_to_its_place_among_those_that_stand() {
+    fn each_rule_comes_to_its_place_among_those_that_are_installed() {
         let slots = || {
             vec![
                 Slot::Installed(0),

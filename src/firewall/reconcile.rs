@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::base_chains::{base_chain, base_chain_jump};
 use super::desired_state::DesiredState;
-use super::drift::{Drift, DriftKind, MatchedRules, RuleProbe};
+use super::drift::{Drift, DriftKind, MatchedRules, RuleProbe, user_jump_to};
 use crate::netfilter::{
     BuiltIn, ChainName, Counters, IptablesSave, RestoreCommand, Rule, SavedRule, SavedTable, Section, Table, Target,
     normalize,
@@ -78,14 +78,10 @@ fn reconcile_table(
     commands.extend(orphan.iter().copied().cloned().map(RestoreCommand::Flush));
     commands.append(&mut rules);
     commands.extend(kinds.iter().flat_map(|kind| jump_commands(desired, table, kind)));
-    let led_to: BTreeSet<_> = listed
-        .jumps_to_own_chains()
-        .filter(|(chain, rule, target)| !is_own_jump(table, chain, rule, target))
-        .map(|(_, _, target)| target)
-        .collect();
-    let removed = orphan
-        .into_iter()
-        .filter(|chain| !led_to.contains(*chain) && !desired.jump_config.keeps_chain(table, chain));
+    let is_kept = |chain: &ChainName| {
+        user_jump_to(table, listed, chain).is_some() || desired.jump_config.keeps_chain(table, chain)
+    };
+    let removed = orphan.into_iter().filter(|chain| !is_kept(chain));
     commands.extend(removed.cloned().map(RestoreCommand::DeleteChain));
     commands
 }
@@ -102,6 +98,7 @@ fn drifted_chains(desired: &DesiredState, table: Table, kinds: &[&DriftKind]) ->
             | DriftKind::Order(name) => drop(broken.insert(name.clone())),
             DriftKind::OlderLayout
             | DriftKind::OrphanChain(_)
+            | DriftKind::KeptChain(..)
             | DriftKind::NoJump(_)
             | DriftKind::Jumps(..)
             | DriftKind::Misplaced(..)
@@ -117,6 +114,7 @@ fn orphan_chain(kind: &DriftKind) -> Option<&ChainName> {
         DriftKind::OlderLayout
         | DriftKind::Nothing(_)
         | DriftKind::NoChain(_)
+        | DriftKind::KeptChain(..)
         | DriftKind::NoRule(..)
         | DriftKind::UnexpectedRule(..)
         | DriftKind::Order(_)
@@ -231,6 +229,7 @@ fn jump_commands(desired: &DesiredState, table: Table, kind: &DriftKind) -> Vec<
         DriftKind::OlderLayout
         | DriftKind::NoChain(_)
         | DriftKind::OrphanChain(_)
+        | DriftKind::KeptChain(..)
         | DriftKind::NoRule(..)
         | DriftKind::UnexpectedRule(..)
         | DriftKind::Order(_)
@@ -266,10 +265,4 @@ pub(crate) fn release_base_chains(filter: &SavedTable) -> Vec<Section> {
     std::iter::once(section)
         .filter(|section| !section.commands.is_empty())
         .collect()
-}
-
-/// Whether a rule is this program's jump in a built-in chain.
-fn is_own_jump(table: Table, chain: &str, rule: &SavedRule, target: &ChainName) -> bool {
-    let meant = table.built_in().iter().find(|built_in| built_in.name() == chain);
-    meant.is_some_and(|built_in| base_chain(*built_in) == *target) && rule.is_plain_jump(target)
 }

@@ -1,4 +1,4 @@
-//! The last look at a finished plan, before the kernel gets it.
+//! The last check of a finished plan, before the kernel gets it.
 //!
 //! It knows nothing of how plans are made. What it finds is a mistake in this program, and a
 //! firewall is not the place to try it out: the call fails instead.
@@ -11,7 +11,7 @@ use super::base_chains::{
 use super::tunnel::PacketPath;
 use crate::netfilter::{BuiltIn, Chain, ChainName, Direction, Match, RestoreCommand, Rule, Section, Table, Target};
 
-/// What is wrong with a plan.
+/// An error in a plan.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PlanFault {
     /// A rule other than this program's jump is added to a chain of the administrator's.
@@ -67,7 +67,7 @@ pub enum PlanFault {
     },
 }
 
-/// Everything that is wrong with these sections.
+/// The errors in these sections.
 #[must_use]
 pub fn plan_faults(sections: &[Section]) -> Vec<PlanFault> {
     sections.iter().flat_map(section_faults).collect()

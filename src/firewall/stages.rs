@@ -1,4 +1,4 @@
-//! A change that makes very many chains, in several commits.
+//! Splits a change that creates very many chains into several commits.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -49,7 +49,7 @@ fn split_stages(section: Section, fresh: &BTreeSet<ChainName>) -> Vec<Section> {
     sections
 }
 
-/// Makes all of these chains before it fills the first.
+/// Creates all of these chains before it fills the first.
 fn fill_stage<'a>(
     chains: &[&'a ChainName],
     filling: &mut BTreeMap<&'a ChainName, Vec<RestoreCommand>>,
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_last_commit_changes_what_stands() {
+    fn only_the_last_commit_changes_installed_rules() {
         let sections = staged(2 * STAGE_CHAINS);
         let (last, before) = sections.split_last().unwrap();
         assert_eq!(

@@ -143,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_alias_is_no_part_of_the_device() {
+    fn an_alias_is_no_part_of_the_interface() {
         assert_eq!("eth0:1".parse::<Interface>().unwrap().as_str(), "eth0");
     }
 

@@ -87,7 +87,7 @@ pub enum TablesError {
         program: String,
         /// Its exit status.
         status: i32,
-        /// What it said.
+        /// Its standard error.
         stderr: String,
         /// Whether the kernel's present rules may be the reason, rather than the system or the new
         /// rules.

@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_are_told_apart_by_blanks_and_quotes() {
+    fn words_are_separated_by_blanks_and_quotes() {
         let words = |text| rule_words(text).map(Cow::into_owned).collect::<Vec<_>>();
         assert_eq!(words("-s 10.0.0.0/8  -j X "), ["-s", "10.0.0.0/8", "-j", "X"]);
         assert_eq!(words(r#""a b" c"#), ["a b", "c"]);

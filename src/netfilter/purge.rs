@@ -336,7 +336,7 @@ COMMIT
     }
 
     #[test]
-    fn a_jump_that_the_administrator_has_put_in_is_his() {
+    fn a_jump_that_the_administrator_has_installed_is_his() {
         let purged = purge(
             &IptablesSave::parse(SAVE),
             Backend::Nft,

@@ -34,6 +34,12 @@ impl Table {
         }
     }
 
+    /// Whether this is the name of a built-in chain of it.
+    #[must_use]
+    pub fn is_built_in(self, chain: &str) -> bool {
+        self.built_in().iter().any(|built_in| built_in.name() == chain)
+    }
+
     /// The built-in chains that hold a jump of this program, in the order of a listing.
     #[must_use]
     pub fn built_in(self) -> &'static [BuiltIn] {

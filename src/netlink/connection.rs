@@ -149,7 +149,7 @@ impl NetlinkSocket {
     }
 }
 
-/// Does it again where it was interrupted.
+/// Repeats an operation that a signal interrupted.
 fn interruptible<T>(mut work: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
         match work() {
@@ -159,7 +159,7 @@ fn interruptible<T>(mut work: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     }
 }
 
-/// What is said to a part of the kernel, and what it answers.
+/// The messages of a part of netlink: requests and answers.
 pub(crate) trait Message: NetlinkSerializable + NetlinkDeserializable + std::fmt::Debug {}
 
 impl<M: NetlinkSerializable + NetlinkDeserializable + std::fmt::Debug> Message for M {}
@@ -181,7 +181,7 @@ enum Until {
     Acknowledged,
 }
 
-/// What has come.
+/// What a datagram contained.
 enum Progress {
     /// Nothing of this exchange.
     Silent,

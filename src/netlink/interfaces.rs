@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn another_device_is_none() {
+    fn another_interface_is_none() {
         let infos = vec![LinkInfo::Kind(InfoKind::Veth)];
         let answer = link(vec![
             LinkAttribute::IfName("veth0".to_owned()),

@@ -130,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_vti_is_told_by_its_ends() {
+    fn a_vti_is_recognized_by_its_ends() {
         let ends = vec![
             InfoVti::IKey(6),
             InfoVti::OKey(5),

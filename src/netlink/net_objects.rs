@@ -10,7 +10,7 @@ use super::network::VtiEnds;
 use super::origin::Origin;
 use crate::net::{Family, Interface, Mark};
 
-/// One thing in the kernel's network configuration.
+/// An object in the kernel's network configuration.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum NetObject {
@@ -31,7 +31,7 @@ pub enum NetObject {
 /// A unicast route.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Route {
-    /// Where to. Host bits are cleared before it is used: the kernel refuses them.
+    /// The destination. Host bits are cleared before it is used, because the kernel refuses them.
     pub destination: IpNet,
     /// Its table.
     #[serde(default, skip_serializing_if = "RouteTable::is_main")]
@@ -53,7 +53,7 @@ pub struct Route {
     /// The lower one of two routes to a destination is taken. None is 0 in IPv4 and 1024 in IPv6.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metric: Option<u32>,
-    /// What else is said of it; in the order of the command line, no kind twice.
+    /// Further options, in the order of the command line, each at most once.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub options: Vec<RouteOption>,
 }

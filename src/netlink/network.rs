@@ -1,4 +1,4 @@
-//! What is done to the kernel's network configuration, and asked of it.
+//! The operations and queries on the kernel's network configuration.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -100,7 +100,7 @@ pub enum Lookup {
 /// The route of a packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NextHop {
-    /// Who gets it.
+    /// The receiver.
     pub kind: RouteKind,
     /// The interface that it leaves by.
     pub interface: Option<Interface>,
@@ -108,14 +108,14 @@ pub struct NextHop {
     pub via: Option<IpAddr>,
 }
 
-/// Who gets a packet (`rtm_type`, rtnetlink(7)).
+/// The receiver of a packet (`rtm_type`, rtnetlink(7)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RouteKind {
     /// This machine.
     Local,
     /// Another.
     Unicast,
-    /// Several others: broadcast, multicast, anycast.
+    /// Several: broadcast, multicast, anycast.
     Other,
 }
 
@@ -141,14 +141,14 @@ pub struct Link {
     pub interface: Interface,
     /// Its number.
     pub index: u32,
-    /// Whether there are neighbours to be asked for.
+    /// Its link layer, which says whether neighbours must be resolved.
     pub medium: Medium,
-    /// What is at the other end.
+    /// Whether it is point-to-point.
     pub ends: Ends,
     /// Its hardware address; none where it has none. An address all of zeros, as that of the
     /// loopback, is one.
     pub hardware_address: Option<Vec<u8>>,
-    /// What made it.
+    /// Its kind.
     pub kind: LinkKind,
 }
 

@@ -30,7 +30,7 @@ pub struct RoutingEngine<'a, N: NetConfig> {
 /// A change of a remote network's routes, addresses and interfaces.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RoutingChange {
-    /// For which network.
+    /// The remote network, and the interface if there is one.
     pub key: RoutingKey,
     /// The record before the change.
     pub before: Option<RoutingRecord>,
@@ -84,7 +84,7 @@ struct Rest {
     /// The keys for which other programs' routes were restored. Nothing with these keys is removed
     /// any more.
     restored: Vec<String>,
-    /// Why, where the kernel refused it.
+    /// The errors, where the kernel refused a removal.
     faults: Vec<NetlinkError>,
 }
 

@@ -99,7 +99,7 @@ impl Settings {
 
     /// Every pair of a family that the settings block.
     #[must_use]
-    pub(crate) fn held_apart(&self, family: Family) -> Vec<(Network, Network)> {
+    pub(crate) fn blocked_pairs_of_family(&self, family: Family) -> Vec<(Network, Network)> {
         let blocks = |entry: &&ConnectionSettings| entry.overrides.apply_to(&self.tunnel).when_down == WhenDown::Block;
         let pairs = self
             .connections

@@ -36,7 +36,7 @@ pub struct RouteArguments {
     pub metric: Option<u32>,
     /// The table; the main one if none is said.
     pub table: Option<RouteTable>,
-    /// What else is said of it.
+    /// Further options.
     pub options: Vec<RouteOption>,
 }
 

@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_would_be_waited_for_is_told_and_left_alone() {
+    fn a_file_that_would_be_waited_for_is_reported_and_left_alone() {
         let root = tempfile::TempDir::new().unwrap();
         let path = root.path().join(STOCK_PATHS[1]);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_effect_is_told_once_with_its_line() {
+    fn what_has_no_effect_is_reported_once_with_its_line() {
         for (text, warning) in [
             (
                 "ROUTE=yes\n. /etc/other",

@@ -175,6 +175,15 @@ impl Record {
 
     /// The tunnel, if the record is one.
     #[must_use]
+    pub(crate) fn as_tunnel(&self) -> Option<&TunnelRecord> {
+        match self {
+            Self::Tunnel(record) => Some(record),
+            Self::Gateway(_) | Self::ClearTextBlock(_) | Self::EspPeer(_) => None,
+        }
+    }
+
+    /// The same.
+    #[must_use]
     pub(crate) fn into_tunnel(self) -> Option<TunnelRecord> {
         match self {
             Self::Tunnel(record) => Some(*record),

@@ -1,19 +1,22 @@
 //! Tunnels that are up without rules: their `up` failed, and their daemon keeps them all the same.
 //!
 //! strongSwan ignores how its hook ended, and `on-error` can tell any daemon to go on. Such a
-//! tunnel becomes a folder with a note, until its `down`, its next `up`, or its daemon's end.
+//! tunnel becomes a folder with a note, until its `down`, its next `up`, or its daemon's end. Where
+//! ups are counted, there is a note for each SA: two can be up with one name, identity and
+//! selectors, and the `down` of one is not that of the other.
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
 use super::daemon_process::DaemonProcess;
 use super::error::RecordError;
+use super::note::NameNote;
 use super::store::Store;
 use super::{file, note};
-use crate::daemon::Tunnel;
+use crate::daemon::{Tunnel, UpCounting};
 use crate::firewall::{TunnelId, TunnelKey, can_move, may_have_become};
 
 /// The folder with a folder for each of them.
@@ -80,15 +83,19 @@ impl Store {
 
     fn write_failed_up(&self, failed: &FailedUp) -> Result<(), RecordError> {
         let folder = self.failed_up_folder(&failed.tunnel);
+        let number = note_number(&failed.tunnel);
         file::make_folder(&self.folder.join(FOLDER))?;
-        file::remove_tree(&folder)?;
+        match failed.tunnel.up_counting {
+            UpCounting::Counted => remove_note(&folder, &number)?,
+            UpCounting::Single | UpCounting::Instances => file::remove_tree(&folder)?,
+        }
         file::make_folder(&folder)?;
-        let written = note::write_note(&folder, "0", &note::encode_for_name(failed)).and_then(|()| {
+        let written = note::write_note(&folder, &number, &note::encode_for_name(failed)).and_then(|()| {
             // So that its end is noticed.
             failed.daemon.map_or(Ok(()), |daemon| self.register(&daemon))
         });
         if written.is_err() {
-            let _ = file::remove_tree(&folder);
+            let _ = remove_note(&folder, &number).and_then(|()| file::remove_if_empty(&folder));
         }
         written
     }
@@ -111,9 +118,11 @@ impl Store {
         for name in names {
             let folder = self.folder.join(FOLDER).join(name);
             for note in note::read_notes(&folder)? {
+                let since = note.names.first().and_then(|name| changed(&folder.join(name)));
+                let since = since.and_then(|since| since.duration_since(UNIX_EPOCH).ok());
                 let read = note.text.and_then(|text| serde_json::from_str::<FailedUp>(&text).ok());
                 failed.extend(read.map(|read| FailedUp {
-                    since: changed(&folder).unwrap_or_default(),
+                    since: since.unwrap_or_default().as_secs(),
                     ..read
                 }));
             }
@@ -131,16 +140,28 @@ impl Store {
         self.has_name(FOLDER)
     }
 
-    /// Forgets that a tunnel is up without rules: it has rules now, or is no longer up. Returns
-    /// whether it was noted.
-    pub(crate) fn forget_failed_up(&self, tunnel: &Tunnel) -> Result<bool, RecordError> {
+    /// Forgets that a tunnel is up without rules: it has some now, or is no longer up.
+    pub(crate) fn forget_failed_up(&self, tunnel: &Tunnel) -> Result<(), RecordError> {
+        file::remove_tree(&self.failed_up_folder(tunnel))?;
+        file::remove_if_empty(&self.folder.join(FOLDER))
+    }
+
+    /// Forgets one `up` without rules, at a `down`: that of the same SA; if its number has changed
+    /// since (charon gives a new one at a rekey of IKE, without a call), the oldest. Returns
+    /// whether there was one.
+    pub(crate) fn forget_ended_up(&self, tunnel: &Tunnel) -> Result<bool, RecordError> {
         let folder = self.failed_up_folder(tunnel);
-        let is_noted = folder.exists();
-        if is_noted {
-            file::remove_tree(&folder)?;
+        let mut notes = note::read_notes(&folder)?;
+        notes.sort_by_key(|note| note.names.first().and_then(|name| changed(&folder.join(name))));
+        let number = note_number(tunnel) + ".";
+        let is_its = |note: &NameNote| note.names.iter().any(|name| name.starts_with(&number));
+        let ended = notes.iter().find(|note| is_its(note)).or(notes.first());
+        for name in ended.iter().flat_map(|note| &note.names) {
+            file::remove(&folder.join(name))?;
         }
+        file::remove_if_empty(&folder)?;
         file::remove_if_empty(&self.folder.join(FOLDER))?;
-        Ok(is_noted)
+        Ok(ended.is_some())
     }
 
     /// The same at the `down` of a tunnel that has neither rules nor a note: MOBIKE may have made
@@ -153,7 +174,7 @@ impl Store {
         let mut moved = self.failed_ups_ending_in(&format!("+{}", opener(tunnel)))?;
         moved.retain(|failed| may_have_become(&failed.tunnel, tunnel));
         if let [failed] = &moved[..] {
-            self.forget_failed_up(&failed.tunnel)?;
+            self.forget_ended_up(&failed.tunnel)?;
         }
         Ok(())
     }
@@ -162,7 +183,7 @@ impl Store {
     pub(crate) fn forget_failed_ups_of(&self, daemon: &DaemonProcess) -> Result<(), RecordError> {
         for failed in self.failed_ups()? {
             if failed.daemon == Some(*daemon) {
-                self.forget_failed_up(&failed.tunnel)?;
+                self.forget_ended_up(&failed.tunnel)?;
             }
         }
         Ok(())
@@ -181,12 +202,23 @@ impl Store {
     }
 }
 
+/// The name of a tunnel's note: the number of its SA, where ups are counted.
+fn note_number(tunnel: &Tunnel) -> String {
+    tunnel.unique_id.unwrap_or_default().to_string()
+}
+
+/// Removes the note with a name, if there is one.
+fn remove_note(folder: &Path, number: &str) -> Result<(), RecordError> {
+    let names = note::note_names(folder)?;
+    let mut its = names.iter().filter(|name| name.starts_with(&format!("{number}.")));
+    its.try_for_each(|name| file::remove(&folder.join(name)))
+}
+
 fn opener(tunnel: &Tunnel) -> TunnelId {
     TunnelId::for_opener(&tunnel.connection, &tunnel.remote_id, tunnel.user.as_ref())
 }
 
-/// When a folder was last changed, in seconds since 1970 (UTC).
-fn changed(folder: &Path) -> Option<u64> {
-    let time = fs::symlink_metadata(folder).ok()?.modified().ok()?;
-    Some(time.duration_since(UNIX_EPOCH).ok()?.as_secs())
+/// When a file was made.
+fn changed(path: &Path) -> Option<SystemTime> {
+    fs::symlink_metadata(path).ok()?.modified().ok()
 }

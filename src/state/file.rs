@@ -21,8 +21,8 @@ const LARGEST: u64 = 1 << 24;
 /// call has removed its last tunnel.
 const RACES: usize = 1000;
 
-/// Does it again where it was interrupted. The standard library does so only for some system calls,
-/// and on some file systems every one can be.
+/// Repeats an operation that a signal interrupted. The standard library does so only for some
+/// system calls, and on some file systems every one can be.
 pub(crate) fn retried<T>(mut change: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
         match change() {

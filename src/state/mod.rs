@@ -35,6 +35,7 @@
 //! kernel, and removes it when the record is complete. A call that finds the file knows that
 //! another call died in between.
 
+mod activity;
 mod any_record;
 mod cache;
 mod called;
@@ -56,6 +57,7 @@ mod reqid;
 mod store;
 mod tunnel;
 
+pub(crate) use activity::Activity;
 pub use any_record::Record;
 pub(crate) use any_record::{ClearTextBlockRecord, EspPeerRecord, GatewayRecord};
 pub use daemon_process::DaemonProcess;

@@ -133,6 +133,13 @@ impl Store {
         file::remove(&self.folder.join("daemons").join(daemon.to_string()))
     }
 
+    /// Whether this ruleset has a tunnel's record. Reads none.
+    pub(crate) fn has_tunnels(&self, ruleset: Ruleset) -> Result<bool, RecordError> {
+        is_any(file::file_names(&self.tunnels_folder(ruleset))?, |name| {
+            member_id(name).is_some_and(|id| id.is_tunnel())
+        })
+    }
+
     /// Finds a tunnel's record, or a free id for it.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! What is not known about a packet.
+//! Unknown properties of a packet, and assumptions about them.
 
 use std::net::IpAddr;
 
@@ -20,9 +20,9 @@ pub enum Doubt {
 /// An assumption about a packet, to follow one of its paths.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Assumption {
-    /// It has all of this.
+    /// All of these hold.
     Holds(Vec<Doubt>),
-    /// It has not all of this.
+    /// Not all of these hold.
     Fails(Vec<Doubt>),
 }
 

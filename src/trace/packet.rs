@@ -19,9 +19,9 @@ pub struct Packet {
     /// Its protocol and ports, seen from its destination: `local` are the destination ports. As
     /// narrow as is known.
     pub kind: Traffic,
-    /// How it came to the tables.
+    /// How it arrived.
     pub from: Endpoint,
-    /// How it leaves them.
+    /// How it leaves.
     pub to: Endpoint,
     /// Its place in its connection. In a TCP connection it is the first one of its direction.
     pub connection: PacketCtState,
@@ -75,7 +75,7 @@ pub enum ConnectionDirection {
     Reply,
 }
 
-/// What a match makes of a packet.
+/// Whether a match applies to a packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum MatchAnswer {
     Yes,

@@ -18,7 +18,7 @@ pub struct RulesetModel<'a> {
 /// One of the possible traces of a packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trace {
-    /// What was taken for granted.
+    /// The assumptions about the packet.
     pub assumed: Vec<Assumption>,
     /// The order of those rules whose order is not recorded.
     pub order: RuleOrder,
@@ -40,7 +40,7 @@ pub struct HookTrace {
 }
 
 impl Trace {
-    /// What became of it in the filter table.
+    /// The trace through the filter table.
     #[must_use]
     pub fn hook(&self) -> Option<&HookTrace> {
         self.hooks.iter().find(|hook| hook.table == Table::Filter)
@@ -122,7 +122,7 @@ impl<'a> RulesetModel<'a> {
         open.into_iter().map(trace).collect()
     }
 
-    /// Through one table more, unless it was dropped.
+    /// Traces the packet through one more table, unless it was dropped.
     fn pass(
         &self,
         table: Table,

@@ -19,11 +19,11 @@ pub enum WalkEnd {
     Accepted,
     /// The packet was dropped.
     Dropped,
-    /// It came back to the built-in chain: other rules decide.
+    /// It returned to the built-in chain: other rules decide.
     Left,
-    /// Its source is this from now on.
+    /// Its source address was translated to this.
     Source(IpAddr),
-    /// Its destination is this from now on.
+    /// Its destination address was translated to this.
     Destination(IpAddr),
 }
 
@@ -41,11 +41,12 @@ pub struct DecidingRule {
 pub struct Walk {
     /// How it ended.
     pub end: WalkEnd,
-    /// What ended it; nothing, where it came to the end of a chain.
+    /// The rule that ended it; `None` if the packet came to the end of a chain.
     pub decided_by: Option<DecidingRule>,
-    /// The chains that led to the end; where it came back, all that it went through, in this order.
+    /// The chains that led to the end, in order; if the packet returned, all chains that it went
+    /// through.
     pub path: Vec<ChainName>,
-    /// The rules that led from each chain of the path to the next; none, where it came back.
+    /// The rules that jumped from each chain of the path to the next; none if the packet returned.
     pub jumps: Vec<DecidingRule>,
     /// The rules that it matched without being decided: logging, MSS clamping, jumps to the
     /// administrator's chain.
@@ -69,7 +70,7 @@ pub enum RuleOrder {
     Other,
 }
 
-/// Where it is.
+/// A packet on its walk through the chains.
 #[derive(Debug, Clone)]
 struct Walker {
     state: TraceState,

@@ -11,11 +11,11 @@ use crate::routing::{Routing, read_routing};
 /// One call, understood.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
-    /// Who called.
+    /// The daemon that called.
     pub daemon: Daemon,
-    /// What it said.
+    /// The verb.
     pub verb: Verb,
-    /// What that asks of the firewall.
+    /// What the verb asks of the firewall.
     pub firewall: FirewallAction,
     /// The routes, addresses and interfaces that it needs (Pluto).
     pub routing: Option<Box<Routing>>,

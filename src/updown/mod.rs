@@ -331,12 +331,18 @@ pub(crate) fn know_recorded_tunnels(context: &mut Context, store: &Store) -> Res
     for ruleset in Ruleset::all_rulesets() {
         records.extend(store.tunnels(ruleset)?);
     }
+    know_tunnels(context, &records.iter().collect::<Vec<_>>());
+    Ok(())
+}
+
+/// The same for records that have been read already.
+pub(crate) fn know_tunnels(context: &mut Context, records: &[&TunnelRecord]) {
     if context.interfaces.is_empty() && records.iter().any(|record| record.tunnel.if_id_out.is_some()) {
         // Without them such a tunnel gets the rules of one without its interface.
         context.interfaces = xfrm_interfaces().unwrap_or_default();
     }
     let settings = &context.settings;
-    let views = records.iter().flat_map(TunnelRecord::opener_views);
+    let views = records.iter().flat_map(|record| record.opener_views());
     let views: Vec<_> = views
         .map(|(tunnel, policy)| (settings.policy(&tunnel), tunnel, policy))
         .collect();
@@ -355,7 +361,6 @@ pub(crate) fn know_recorded_tunnels(context: &mut Context, store: &Store) -> Res
             context.path_mtus.insert(peer, size);
         }
     }
-    Ok(())
 }
 
 /// Says in a preview what comes before the rest.

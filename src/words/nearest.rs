@@ -28,6 +28,16 @@ pub(crate) fn nearest<'a>(written: &str, valid: &[&'a str]) -> Option<&'a str> {
         })
 }
 
+/// The same among names as they are written: those of people's own things.
+#[must_use]
+pub(crate) fn nearest_name<'a>(written: &str, names: &'a [String]) -> Option<&'a str> {
+    let lower: Vec<_> = names.iter().map(|name| name.to_ascii_lowercase()).collect();
+    let lower: Vec<_> = lower.iter().map(String::as_str).collect();
+    let word = nearest(written, &lower)?;
+    let index = lower.iter().position(|other| *other == word)?;
+    names.get(index).map(String::as_str)
+}
+
 /// How many letters must be replaced, inserted, deleted or swapped with the next (Damerau and
 /// Levenshtein, no letter touched twice).
 fn distance(from: &[u8], to: &[u8]) -> usize {

@@ -195,7 +195,7 @@ fn client(my_client: &str, peer_client: &str) -> Call {
 
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
-fn every_captured_tunnel_lets_through_what_the_script_does() {
+fn every_captured_tunnel_accepts_what_the_script_does() {
     for connection in [
         "net-net", "multi-ts", "ports", "icmp", "host", "marked", "ifid", "v6", "rw", "trap",
     ] {
@@ -205,7 +205,7 @@ fn every_captured_tunnel_lets_through_what_the_script_does() {
 
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
-fn every_documented_kind_of_tunnel_lets_through_what_the_script_does() {
+fn every_documented_kind_of_tunnel_accepts_what_the_script_does() {
     let net = client("10.1.0.0/24", "10.2.0.0/24");
     let net6 = client("2001:db8:0:1::/64", "2001:db8:0:2::/64");
     let host = client("192.1.2.45/32", "192.1.2.23/32").between_hosts();

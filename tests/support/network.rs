@@ -145,7 +145,7 @@ impl FakeNetwork {
     /// The route that excludes another.
     fn conflicting_route(&self, route: &Route) -> Option<&Route> {
         let key = |route: &Route| (route.destination.trunc(), route.table, metric(route));
-        self.routes_put_in().find(|other| key(other) == key(route))
+        self.installed_routes().find(|other| key(other) == key(route))
     }
 
     fn place_route(&mut self, route: &Route) -> Result<InstallResult, NetlinkFault> {
@@ -201,7 +201,7 @@ impl FakeNetwork {
                 Some(_) | None => Deleted::Absent,
             },
             NetObject::Route(asked) => {
-                let found = self.routes_put_in().find(|route| goes_with(route, asked)).cloned();
+                let found = self.installed_routes().find(|route| goes_with(route, asked)).cloned();
                 self.drop_if_found(found.map(NetObject::Route))
             }
             NetObject::Address(asked) => {
@@ -232,7 +232,7 @@ impl FakeNetwork {
     /// With an address its IPv4 routes go; the IPv6 routes lose it.
     fn forget_source(&mut self, source: IpAddr) {
         let using: Vec<_> = self
-            .routes_put_in()
+            .installed_routes()
             .filter(|route| route.source == Some(source))
             .cloned()
             .collect();
@@ -244,7 +244,7 @@ impl FakeNetwork {
         }
     }
 
-    fn routes_put_in(&self) -> impl Iterator<Item = &Route> {
+    fn installed_routes(&self) -> impl Iterator<Item = &Route> {
         self.items.iter().filter_map(|item| match item {
             NetObject::Route(route) => Some(route),
             NetObject::Rule(_) | NetObject::Address(_) | NetObject::ProxyNeighbour(_) | NetObject::VtiInterface(_) => {
@@ -284,7 +284,10 @@ impl FakeNetwork {
     }
 
     fn table(&self, table: RouteTable) -> impl Iterator<Item = Route> {
-        let put_in = self.routes_put_in().filter(move |route| route.table == table).cloned();
+        let put_in = self
+            .installed_routes()
+            .filter(move |route| route.table == table)
+            .cloned();
         put_in.chain(self.link_routes().filter(move |_| table.is_main()))
     }
 

@@ -333,7 +333,7 @@ fn version_six_matches_as_version_four_does() {
 }
 
 #[test]
-fn a_trailing_plus_matches_all_devices_that_begin_so() {
+fn a_trailing_plus_matches_all_interfaces_that_begin_so() {
     let packet = |interface| incoming().in_by(interface);
     assert!(matches("-i vti+", &packet("vti7")) && matches("-i vti+", &packet("vti")));
     assert!(!matches("-i vti+", &packet("vt")) && !matches("-i vti", &packet("vti7")));
@@ -368,7 +368,7 @@ fn icmp_matches_by_type_and_code_and_without_a_code_by_type() {
 #[test]
 fn a_policy_match_tells_ipsec_from_clear_and_one_reqid_from_another() {
     let tunnel = incoming().in_by_ipsec("ipsec1", 7);
-    for (options, in_tunnel, in_clear) in [
+    for (options, in_tunnel, unencrypted) in [
         ("--pol ipsec", true, false),
         ("--pol none", false, true),
         ("--pol ipsec --reqid 7 --proto esp", true, false),
@@ -377,7 +377,7 @@ fn a_policy_match_tells_ipsec_from_clear_and_one_reqid_from_another() {
     ] {
         let conditions = format!("-m policy --dir in {options}");
         assert_eq!(matches(&conditions, &tunnel), in_tunnel, "{conditions}");
-        assert_eq!(matches(&conditions, &incoming()), in_clear, "{conditions}");
+        assert_eq!(matches(&conditions, &incoming()), unencrypted, "{conditions}");
     }
     assert!(matches("-i ipsec1 -m policy --dir in --pol ipsec --reqid 7", &tunnel));
 }
@@ -421,7 +421,7 @@ fn a_table_that_is_refused_leaves_those_before_it_and_stops_those_behind_it() {
 }
 
 #[test]
-fn a_translation_stands_only_where_it_can_be_made() {
+fn a_translation_is_installed_only_where_it_can_be_made() {
     let take = |table: &str, from: &str, target: &str| {
         let text = format!("*{table}\n:A - [0:0]\n-A A -j {target}\n-A {from} -j A\nCOMMIT\n");
         Emulator::new().restore(&text).is_ok()
@@ -548,7 +548,7 @@ fn a_port_of_the_list_is_enough() {
 }
 
 #[test]
-fn a_log_line_and_a_limit_are_told_and_the_packet_goes_on() {
+fn a_log_line_and_a_limit_are_reported_and_the_packet_goes_on() {
     let lines = "-A INPUT -m limit --limit 10/min -j LOG --log-prefix \"denied: \"\n-A INPUT -j LOG\n-A INPUT -j DROP";
     let trace = trace_of(lines, &incoming());
     assert_eq!(

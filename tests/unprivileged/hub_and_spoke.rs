@@ -66,7 +66,7 @@ fn the_second_tunnel_alone_does_not_let_it_out_of_the_first() {
 }
 
 #[test]
-fn a_tunnel_that_is_not_up_lets_nothing_in_and_nothing_out() {
+fn a_tunnel_that_is_not_up_accepts_nothing_in_either_direction() {
     for kinds in pairs() {
         // Another tunnel of the same kind keeps the chains for interfaces standing.
         let other = |kind: TunnelKind, reqid| kind.up("other", reqid, "10.8.0.0/24", "10.9.0.0/24").tunnel();
@@ -104,7 +104,7 @@ fn both_tunnels_are_asked_under_strongswan_too() {
 }
 
 #[test]
-fn a_device_named_like_a_tunnels_hides_no_tunnel_from_the_question() {
+fn an_interface_named_like_a_tunnels_hides_no_tunnel_from_the_question() {
     // The administrator calls a VTI interface eth7, so that the class of tunnel interfaces covers eth0 as well.
     let odd = libreswan("odd", 16401, "10.8.0.0/24", "10.9.0.0/24").with("VTI_IFACE", "eth7");
     let tunnels = [

@@ -27,6 +27,7 @@ mod routing_sequences;
 mod sequences;
 mod settings;
 mod shell;
+mod switched;
 mod translated_and_logged;
 mod two_tunnels;
 mod verdicts;

@@ -90,6 +90,22 @@ const UNSEARCHABLE: [&str; 36] = [
     "write",
 ];
 
+/// Private words and phrases in the names of functions, mostly of tests.
+const PRIVATE_PARTS: [&str; 12] = [
+    "told",
+    "mended",
+    "mends",
+    "anew",
+    "stood",
+    "in_clear",
+    "on_record",
+    "held_apart",
+    "put_in",
+    "puts_in",
+    "taken_out",
+    "far_network",
+];
+
 /// Private names of variables, and those that the field has.
 const PRIVATE_VARIABLES: [(&str, &str); 24] = [
     ("anew", "what is done"),
@@ -189,7 +205,11 @@ fn no_function_has_a_name_that_cannot_be_searched_for() {
     let mut found = Vec::new();
     for path in checked_sources() {
         for (number, line) in (1..).zip(fs::read_to_string(&path).unwrap().lines()) {
-            let name = declared_function(line).filter(|name| UNSEARCHABLE.contains(name));
+            let has_private_part = |name: &str| {
+                let words = format!("_{name}_");
+                PRIVATE_PARTS.iter().any(|part| words.contains(&format!("_{part}_")))
+            };
+            let name = declared_function(line).filter(|name| UNSEARCHABLE.contains(name) || has_private_part(name));
             found.extend(name.map(|name| format!("{}:{number}: {name}", path.display())));
         }
     }

@@ -85,7 +85,7 @@ fn assert_verdicts(world: &mut World, family: Family, what: &str) {
 }
 
 #[test]
-fn whichever_came_up_last_the_same_rules_stand_in_the_same_order() {
+fn whichever_came_up_last_the_same_rules_are_in_the_same_order() {
     for family in Family::ALL {
         let tunnels = by_one_interface(family);
         let mut wanted: Option<Contents> = None;

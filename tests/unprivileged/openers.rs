@@ -352,7 +352,7 @@ fn the_index_of_moving_tunnels_follows_who_has_them_up() {
 }
 
 #[test]
-fn the_esp_of_each_peer_is_let_in_as_long_as_it_has_the_tunnel_up() {
+fn the_esp_of_each_peer_is_accepted_as_long_as_it_has_the_tunnel_up() {
     for mut gateway in gateways("[gateway]\nesp = \"negotiated\"\n[tunnel]\nnat = \"leave\"\n") {
         gateway.start().expect("a start");
         let hosts = ["198.51.100.7", "198.51.100.8", "2001:db8:7::7", "2001:db8:7::8"];
@@ -434,7 +434,7 @@ nat = \"masquerade\"
 }
 
 #[test]
-fn whoever_runs_the_machine_is_told_once_where_openers_conflict() {
+fn whoever_runs_the_machine_is_warned_once_where_openers_conflict() {
     const START: &str = "net has the selectors and the reqid of net for anna, but another ";
     const CHAINS: &str = "; a chain applies only if the other tunnel allows everything, otherwise no packet passes";
     for (keys, expected) in [

@@ -141,7 +141,7 @@ fn lines_of(lines: &[String], are_own: bool) -> Vec<&String> {
 }
 
 #[test]
-fn what_stands_as_it_should_is_not_touched() {
+fn what_is_right_is_not_touched() {
     let mut world = world_with_tunnels();
     let restores = world.tables.restores();
     assert_eq!(restore(&mut world), []);
@@ -149,7 +149,7 @@ fn what_stands_as_it_should_is_not_touched() {
 }
 
 #[test]
-fn every_two_damages_together_are_mended_and_nothing_else_is_touched() {
+fn every_two_damages_together_are_repaired_and_nothing_else_is_touched() {
     let whole = sorted(&mut world_with_tunnels());
     for (at, (first, damage)) in DAMAGES.iter().enumerate() {
         for (second, other) in &DAMAGES[at..] {
@@ -183,7 +183,7 @@ fn every_two_damages_together_are_mended_and_nothing_else_is_touched() {
 
 /// `iptables-save` was run while tunnels were up, and what it wrote is loaded at the next boot.
 #[test]
-fn what_nothing_on_record_needs_goes() {
+fn what_no_record_needs_goes() {
     let mut world = world_with_tunnels();
     let saved = ipv4_emulator(&mut world).save();
     for tunnel in &five_tunnels() {
@@ -197,7 +197,7 @@ fn what_nothing_on_record_needs_goes() {
 }
 
 #[test]
-fn a_refusal_is_told_and_the_record_stands() {
+fn a_refusal_is_reported_and_the_record_stays() {
     let mut world = world_with_tunnels();
     ipv4_emulator(&mut world).flush_all();
     ipv4_emulator(&mut world).refuse(Kind::Filter, "10.77.0.0/24");
@@ -296,7 +296,7 @@ fn a_call_puts_many_tunnels_back_after_a_reload() {
 }
 
 #[test]
-fn a_call_among_many_tunnels_that_misses_a_jump_puts_in_only_that() {
+fn a_call_among_many_tunnels_that_misses_a_jump_installs_only_that() {
     let mut world = world_with_many_tunnels();
     let late = late();
     let before = ipv4_emulator(&mut world).save();

@@ -539,7 +539,7 @@ proptest! {
     #![proptest_config(cases(100))]
 
     #[test]
-    fn what_is_installed_is_on_record_and_goes_in_the_end(steps in prop::collection::vec(step(), 1..30)) {
+    fn what_is_installed_is_recorded_and_goes_in_the_end(steps in prop::collection::vec(step(), 1..30)) {
         assert_holds(&steps);
     }
 }

@@ -350,7 +350,7 @@ fn what_cannot_be_cleared_at_once_the_next_call_clears() {
 }
 
 #[test]
-fn without_a_nat_table_in_the_kernel_other_tunnels_stand_and_go() {
+fn without_a_nat_table_in_the_kernel_other_tunnels_come_and_go() {
     let stays = strongswan("stays", 1, OURS, "10.2.0.0/24").tunnel();
     let mut world = World::default();
     world.emulator(Family::Ipv4).lacks.insert(Kind::Nat);

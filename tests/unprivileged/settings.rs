@@ -38,7 +38,7 @@ fn what_libreswan_translates_itself_is_not_hidden_once_more() {
 }
 
 #[test]
-fn the_esp_of_a_peer_of_the_other_family_is_let_in_with_its_tunnel_and_no_longer() {
+fn the_esp_of_a_peer_of_the_other_family_is_accepted_with_its_tunnel_and_no_longer() {
     let mut world = World::with_file("[gateway]\nesp = \"negotiated\"\n");
     world.start().expect("a start");
     let up = strongswan("six", 1, "2001:db8:1::/64", "2001:db8:2::/64").with("PLUTO_PEER", "198.51.100.7");
@@ -74,7 +74,7 @@ fn segments_fit_the_path_in_both_directions() {
 }
 
 #[test]
-fn chains_for_jumps_of_ones_own_stand_from_start_to_stop() {
+fn chains_for_jumps_of_ones_own_exist_from_start_to_stop() {
     let mut world = World::with_file("[gateway]\nplace = \"own\"\n");
     let started = world.start().expect("a start");
     assert_eq!(started.installed.gateways, 2);
@@ -147,7 +147,7 @@ fn start_puts_its_jumps_before_rules_that_were_put_before_them() {
 }
 
 #[test]
-fn networks_that_a_tunnel_joins_and_the_settings_name_are_held_apart_once() {
+fn networks_that_a_tunnel_joins_and_the_settings_name_are_blocked_once() {
     let mut world = World::with_file(
         "[[connection]]\nname = \"net\"\nwhen-down = \"block\"\nbetween = [[\"10.1.0.0/24\", \"10.2.0.0/24\"]]\n",
     );
@@ -277,7 +277,7 @@ fn a_name_is_the_connections_in_the_configuration() {
 }
 
 #[test]
-fn a_doubt_is_told_in_one_line() {
+fn a_doubt_is_reported_in_one_line() {
     let settings = settings(GUESTS);
     let doubts = |identity| {
         settings
@@ -293,7 +293,7 @@ fn a_doubt_is_told_in_one_line() {
 }
 
 #[test]
-fn networks_are_held_apart_for_a_tunnel_that_may_be_meant() {
+fn networks_are_blocked_for_a_tunnel_that_may_be_meant() {
     let settings = settings(
         "[[connection]]\npeer-id = \"*@guest.example\"\nwhen-down = \"block\"\nbetween = [[\"10.1.0.0/16\", \"10.2.0.0/16\"]]\n",
     );
@@ -317,7 +317,7 @@ fn an_identity_that_a_user_only_claims_opens_nothing() {
 }
 
 #[test]
-fn whoever_runs_the_machine_is_told_what_guards_nothing() {
+fn whoever_runs_the_machine_is_warned_what_blocks_nothing() {
     let mut world = World::with_file("[tunnel]\nwhen-down = \"block\"\n");
     let network = strongswan("net", 1, "10.1.0.0/24", "0.0.0.0/0");
     world.up(&network.tunnel());
@@ -338,7 +338,7 @@ fn whoever_runs_the_machine_is_told_what_guards_nothing() {
 }
 
 #[test]
-fn whoever_runs_the_machine_is_told_where_tunnels_that_are_alike_conflict() {
+fn whoever_runs_the_machine_is_warned_where_tunnels_that_are_alike_conflict() {
     let mut world = World::with_file(
         "[[connection]]\nname = \"one\"\nmss = 1360\n[[connection]]\nname = \"two\"\nnat = \"leave\"\n",
     );

@@ -160,7 +160,7 @@ fn a_narrowed_tunnel_translates_what_it_allows() {
 }
 
 #[test]
-fn a_translated_tunnel_with_a_device_is_known_by_that() {
+fn a_translated_tunnel_with_an_interface_is_known_by_that() {
     for place in PLACES {
         let tables = place.gateway(&place.up().with("VTI_IFACE", "vti1"));
         let own = from_here(place.own, place.there);

@@ -156,7 +156,7 @@ fn the_table_speaks_of_every_captured_tunnel() {
 }
 
 #[test]
-fn clear_text_meets_three_rules_at_most_however_many_tunnels_are_up() {
+fn unencrypted_traffic_meets_three_rules_at_most_however_many_tunnels_are_up() {
     let mut world = World::default();
     for number in 0..200 {
         let peer = format!("10.{}.{}.0/24", 100 + number / 64, number % 64);

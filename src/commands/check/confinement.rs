@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn selinux_is_told_of_where_it_enforces() {
+    fn selinux_is_reported_where_it_enforces() {
         let root = tempfile::TempDir::new().unwrap();
         add_file(root.path(), "sys/fs/selinux/enforce", "0");
         assert_eq!(findings(root.path()), []);

@@ -2,8 +2,8 @@
 //! program's.
 
 use super::{Finding, marks};
-use crate::apply::{Comparison, Engine};
-use crate::commands::command_context::{CommandContext, rulesets};
+use crate::apply::{ApplyError, Comparison, Engine};
+use crate::commands::command_context::{Calls, CommandContext, rulesets};
 use crate::daemon::Tunnel;
 use crate::firewall::{DriftKind, DriftRemedy, block_has_no_effect};
 use crate::net::Family;
@@ -23,11 +23,19 @@ pub(super) fn findings(command: &CommandContext<'_>) -> Vec<Finding> {
         }
     }
     let known = rulesets(&programs, &store).unwrap_or_default();
-    let mut ruleset_views = Vec::new();
-    for ruleset in known {
-        let is_recorded = store.has_entries(ruleset).unwrap_or(true);
+    let compare = || {
         let mut engine = Engine::new(&store, &mut programs, command.context());
-        match engine.compare(ruleset) {
+        let compared = known.iter().map(|ruleset| (*ruleset, engine.compare(*ruleset)));
+        Ok(compared.collect::<Vec<_>>())
+    };
+    let differs = |compared: &Result<Comparison, _>| compared.as_ref().is_ok_and(Comparison::differs);
+    let is_enough = |compared: &mut Vec<(Ruleset, Result<Comparison, ApplyError>)>, calls| {
+        calls == Calls::Quiet || !compared.iter().any(|(_, compared)| differs(compared))
+    };
+    let mut ruleset_views = Vec::new();
+    for (ruleset, compared) in command.look_undisturbed(compare, is_enough).unwrap_or_default() {
+        let is_recorded = store.has_entries(ruleset).unwrap_or(true);
+        match compared {
             Ok(comparison) => {
                 findings.extend(loaded_findings(ruleset, &comparison, is_recorded));
                 findings.extend(unguarded(&comparison));
@@ -248,6 +256,11 @@ fn loaded_findings(ruleset: Ruleset, comparison: &Comparison, is_recorded: bool)
                 format_args!("{ruleset} {drift}"),
                 "no packet there reaches the rules of any tunnel",
                 "add the jump to your own rules, or delete place = \"own\" from the settings",
+            )),
+            DriftRemedy::UserRule(..) => findings.push(Finding::note_finding(
+                format_args!("{ruleset} {drift}"),
+                "no packet is decided there, but the chain cannot be deleted",
+                "delete that rule of yours, then: pluto-updown restore",
             )),
             DriftRemedy::Rewrite => findings.push(Finding::note_finding(
                 format_args!("{ruleset}: older layout"),

@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interface_named_like_a_tunnels_is_told_and_the_tunnels_own_are_not() {
+    fn an_interface_named_like_a_tunnels_is_reported_and_the_tunnels_own_are_not() {
         let names = ["lo", "eth0", "vti1", "vti02", "vti9", "tunnel", "tunnels"].map(|name| name.parse().unwrap());
         let tunnels: BTreeSet<_> = [&names[2], &names[3], &names[5]].into();
         assert_eq!(named_alike(&tunnels, &names), [(&names[4], &names[3])]);

@@ -60,9 +60,10 @@ fn space(folder: &Path) -> Option<Finding> {
     })
 }
 
-/// A finding about a change whose call died.
+/// A finding about a change whose call died. That of a call which is running has the lock.
 fn interrupted(command: &CommandContext<'_>) -> Option<Finding> {
-    let journal = command.peek().journal().ok()??;
+    command.peek().journal().ok()??;
+    let journal = command.open_store().ok()?.journal().ok()??;
     Some(Finding::wrong_finding(
         format_args!("{}: a previous run was interrupted", journal.ruleset),
         "kernel and record may differ; the next hook call completes or undoes the change",
@@ -211,7 +212,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_wrong_in_any_case_is_not_told_twice() {
+    fn what_is_wrong_in_any_case_is_not_reported_twice() {
         let before = [Finding::wrong_finding("a", "b", "c")];
         let same = confined_findings("ok    x\nWRONG a\n      why:  b\n", &before);
         assert!(same[0].what.starts_with("the same"), "{same:?}");

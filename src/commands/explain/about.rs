@@ -37,7 +37,7 @@ pub(super) fn tunnel_text(record_view: &RecordView, found: &FoundTunnel<'_>) -> 
     text.push_str(&section(
         record_view.width,
         "UNENCRYPTED",
-        &in_clear(record_view, found),
+        &unencrypted_sentences(record_view, found),
     ));
     text
 }
@@ -221,7 +221,7 @@ fn addresses(record: &TunnelRecord) -> String {
 }
 
 /// Sentences about the gateway's own rules and the blocked pairs that concern the tunnel.
-fn in_clear(record_view: &RecordView, found: &FoundTunnel<'_>) -> Vec<String> {
+fn unencrypted_sentences(record_view: &RecordView, found: &FoundTunnel<'_>) -> Vec<String> {
     let FoundTunnel {
         ruleset: ruleset_view,
         record,

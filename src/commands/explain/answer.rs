@@ -48,8 +48,9 @@ impl Answer {
     /// The verdict in its colour, then the lines, folded where they are too long.
     fn answer_text(&self, colours: Colours, width: usize) -> String {
         let mut text = folded(&self.head, width).join("\n") + "\n";
-        if let Some((tone, end)) = self.tone.zip(self.head.find(':')) {
-            text = painted(&self.head[..end], tone, colours) + &text[end..];
+        // In the folded text: the verdict may be longer than a line.
+        if let Some((tone, end)) = self.tone.zip(text.find(':')) {
+            text = painted(&text[..end], tone, colours) + &text[end..];
         }
         for (label, line) in &self.lines {
             for (number, line) in wrapped(std::slice::from_ref(line), width - LABEL - 2)
@@ -75,8 +76,9 @@ struct AnswerContext<'a> {
     detail: Detail,
 }
 
-/// The hint after the rule if `-v` shows more.
+/// The hint after the rule that `-v` shows more, and what that is.
 const MORE: &str = "     -v: chains, other paths";
+const MORE_SHOWN: &str = "chains, other paths";
 
 /// The answer for each kind of packet and each tunnel that it fits.
 pub(super) fn answers_text(
@@ -164,6 +166,7 @@ impl AnswerContext<'_> {
             outcomes => self.conditional_answer(route, outcomes),
         };
         self.add_notes(&mut answer, route, of);
+        self.add_hint(&mut answer);
         answer
     }
 
@@ -227,12 +230,17 @@ impl AnswerContext<'_> {
     fn add_rule(&self, answer: &mut Answer, rule: String) {
         let fits = LABEL + 2 + rule.len() + MORE.len() <= self.record_view.width;
         match (self.detail, fits) {
-            (Detail::Full, _) => answer.add_line("rule", rule),
             (Detail::Summary, true) => answer.add_line("rule", rule + MORE),
-            (Detail::Summary, false) => {
-                answer.add_line("rule", rule);
-                answer.add_line("", MORE.trim_start());
-            }
+            (Detail::Full, _) | (Detail::Summary, false) => answer.add_line("rule", rule),
+        }
+    }
+
+    /// The hint that `-v` shows more, last, where the line of the rule has no place for it.
+    fn add_hint(&self, answer: &mut Answer) {
+        let rule = answer.lines.iter().find(|(label, _)| *label == "rule");
+        let lacks_it = rule.is_some_and(|(_, rule)| !rule.ends_with(MORE));
+        if self.detail == Detail::Summary && lacks_it {
+            answer.add_line("-v", MORE_SHOWN);
         }
     }
 
@@ -358,6 +366,14 @@ impl AnswerContext<'_> {
                 Some("ACCEPT") => ("PASSES", Tone::Good),
                 _ => ("DROPPED", Tone::Bad),
             };
+            // What our rules would need for another verdict changes nothing.
+            answer.lines.retain(|(label, _)| *label != "fix");
+            if !self.ruleset_view.kernel.differs() {
+                answer.add_line(
+                    "fix",
+                    "change or delete that rule of yours, if the verdict should be another",
+                );
+            }
             answer.head = format!(
                 "{verdict} by a rule of yours before the rules of pluto-updown; otherwise {}",
                 answer.head
@@ -492,6 +508,18 @@ mod tests {
                 "{text:?}"
             );
         }
+    }
+
+    #[test]
+    fn a_verdict_that_is_longer_than_a_line_is_coloured_whole_and_said_once() {
+        let answer = Answer {
+            head: "PASSES by a rule of yours that comes before ours; otherwise DROPPED by pluto-updown: x".to_owned(),
+            ..answer()
+        };
+        let text = answer.answer_text(Colours::Wanted, 60);
+        let plain = text.replace("\u{1b}[1;31m", "").replace("\u{1b}[0m", "");
+        assert_eq!(plain, answer.answer_text(Colours::Unwanted, 60));
+        assert!(text.contains("pluto-updown\u{1b}[0m: x\n"), "{text:?}");
     }
 
     #[test]

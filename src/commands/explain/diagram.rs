@@ -65,7 +65,7 @@ pub(super) fn inbound(record_view: &RecordView, found: &FoundTunnel<'_>) -> Diag
     let record = found.record;
     let tunnel = &record.tunnel;
     let [esp_verdict, _] = esp(record_view, found);
-    let clear = format!("{} -> {}, unencrypted", tunnel.remote_client, tunnel.local_client);
+    let clear = format!("{} -> {}", tunnel.remote_client, tunnel.local_client);
     let matched_as = match &tunnel.sa_match {
         SaMatch::Policy { .. } => format!("matched as: -m policy --dir in --pol ipsec{}", numbered(tunnel)),
         SaMatch::Interface(interface) => format!("it arrives by interface {interface}, without an IPsec policy"),
@@ -74,7 +74,7 @@ pub(super) fn inbound(record_view: &RecordView, found: &FoundTunnel<'_>) -> Diag
         title: format!("OUT OF THE TUNNEL {}", tunnel.connection),
         before: vec![
             Stop::kernel("PREROUTING, INPUT: ESP packet", [esp_verdict]),
-            Stop::kernel("decapsulated, re-enters PREROUTING", [clear, matched_as]),
+            Stop::kernel("decrypted, re-enters PREROUTING", [clear, matched_as]),
             nat_stop(record, BuiltIn::PreRouting, Direction::In),
         ],
         branches: [
@@ -121,7 +121,7 @@ pub(super) fn outbound(record_view: &RecordView, found: &FoundTunnel<'_>) -> Dia
         ],
         after: vec![
             nat_stop(record, BuiltIn::PostRouting, Direction::Out),
-            Stop::kernel("ESP encapsulation", []),
+            Stop::kernel("encryption (ESP)", []),
             Stop::kernel("OUTPUT, POSTROUTING: ESP packet", [esp_verdict]),
         ],
     }
@@ -141,7 +141,8 @@ fn esp(record_view: &RecordView, found: &FoundTunnel<'_>) -> [String; 2] {
     let (Some(me), Some(peer)) = (tunnel.local_host, tunnel.remote_host) else {
         return ["from the peer", "to the peer"].map(str::to_owned);
     };
-    let [comes, leaves] = esp_verdicts(record_view, found, me, peer, &protocol(ESP));
+    let verdicts = esp_verdicts(record_view, found, me, peer, &protocol(ESP));
+    let [comes, leaves] = verdicts.map(|verdict| verdict.strip_prefix("is ").unwrap_or(&verdict).to_owned());
     [
         format!("from {peer} to {me}: {comes}"),
         format!("from {me} to {peer}: {leaves}"),
@@ -185,8 +186,8 @@ fn chains(record: &TunnelRecord, sentence: &ClassSentence) -> Vec<String> {
 /// What the mangle and nat tables do at one of their hooks.
 fn nat_stop(record: &TunnelRecord, built_in: BuiltIn, direction: Direction) -> Stop {
     let clear = match direction {
-        Direction::In => "the decapsulated packet",
-        Direction::Out => "before encapsulation",
+        Direction::In => "the decrypted packet",
+        Direction::Out => "before encryption",
     };
     let paths = [Table::Mangle, Table::Nat]
         .into_iter()

@@ -93,12 +93,23 @@ fn box_lines(stop: &Stop, width: usize) -> Vec<String> {
     let edge = format!("+{}+", "-".repeat(width - 2));
     let mut lines = vec![edge.clone()];
     let title = wrapped(std::slice::from_ref(&stop.title), inner);
-    let body = wrapped(&stop.lines, inner - 2)
-        .into_iter()
-        .map(|line| format!("  {line}"));
+    let body = stop.lines.iter().flat_map(|line| body_lines(line, inner - 2));
+    let body = body.map(|line| format!("  {line}"));
     lines.extend(title.into_iter().chain(body).map(|line| format!("| {line:<inner$} |")));
     lines.push(edge);
     lines
+}
+
+/// A line in a box. A chain's name stays beside the `>` before it, also where it has to be broken.
+fn body_lines(line: &str, width: usize) -> Vec<String> {
+    match line.strip_prefix("> ") {
+        None => wrapped(&[line.to_owned()], width),
+        Some(chain) => {
+            let parts = wrapped(&[chain.to_owned()], width - 2).into_iter().enumerate();
+            let mark = |number| if number == 0 { '>' } else { ' ' };
+            parts.map(|(number, part)| format!("{} {part}", mark(number))).collect()
+        }
+    }
 }
 
 /// The two branches beside each other. If they join again, the shorter one's line continues to the
@@ -127,4 +138,22 @@ fn column(page: Page, branch: &Branch) -> Vec<String> {
         lines.extend(box_lines(stop, page.half));
     }
     lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chain_stays_beside_its_mark_where_its_name_has_to_be_broken() {
+        assert_eq!(
+            body_lines("> PLUTO-FI-10.200.64.0-18", 30),
+            ["> PLUTO-FI-10.200.64.0-18"]
+        );
+        assert_eq!(
+            body_lines("> PLUTO-FI-10.200.64.0-18", 20),
+            ["> PLUTO-FI-10.200.64", "  .0-18"]
+        );
+        assert_eq!(body_lines("some words here", 10), ["some words", "here"]);
+    }
 }

@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use super::record_view::{RecordView, RulesetView};
+use crate::commands::status::in_order;
 use crate::daemon::ConnectionName;
 use crate::settings::SettingTable;
 use crate::state::TunnelRecord;
-use crate::words::{escaped, nearest};
+use crate::words::{escaped, nearest_name};
 
 /// A recorded tunnel.
 #[derive(Debug, Clone, Copy)]
@@ -28,10 +29,10 @@ pub(super) struct NoTunnel {
 /// How many names are shown.
 const NAMES_SHOWN: usize = 20;
 
-/// The tunnels of a connection, or the one with a short name.
+/// The tunnels of a connection, in the order of `status`, or the one with a short name.
 pub(super) fn find_tunnels<'a>(record_view: &'a RecordView, name: &str) -> Result<Vec<FoundTunnel<'a>>, NoTunnel> {
     let connection = ConnectionName::new(name.as_bytes()).ok();
-    let found: Vec<_> = all_tunnels(record_view)
+    let mut found: Vec<_> = all_tunnels(record_view)
         .filter(|found| {
             let record = found.record;
             let own = &record.key.connection;
@@ -41,6 +42,7 @@ pub(super) fn find_tunnels<'a>(record_view: &'a RecordView, name: &str) -> Resul
                 || record.id.as_str() == name
         })
         .collect();
+    found.sort_by(|a, b| in_order(a.record, b.record));
     match found.is_empty() {
         true => Err(NoTunnel::for_name(record_view, name)),
         false => Ok(found),
@@ -87,13 +89,7 @@ impl NoTunnel {
             .collect();
         let ids = all_tunnels(record_view).map(|found| found.record.id.to_string());
         let known: Vec<_> = names.iter().cloned().chain(ids).collect();
-        // In lower case, as what was written is compared.
-        let lower: Vec<_> = known.iter().map(|name| name.to_ascii_lowercase()).collect();
-        let lower: Vec<_> = lower.iter().map(String::as_str).collect();
-        let meant = nearest(name, &lower).and_then(|word| {
-            let index = lower.iter().position(|other| *other == word)?;
-            known.get(index).cloned()
-        });
+        let meant = nearest_name(name, &known).map(str::to_owned);
         Self {
             name: escaped(name.as_bytes(), 60),
             meant,

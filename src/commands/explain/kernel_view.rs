@@ -1,7 +1,8 @@
 //! What the kernel holds, and how that differs from the record that `explain` answers from.
 
-use super::record_view::RulesetView;
+use super::record_view::{RecordView, RulesetView};
 use crate::commands::fix::Fix;
+use crate::commands::no_record::LostRecord;
 use crate::firewall::{Drift, DriftKind};
 use crate::netfilter::{Counters, IptablesSave, SavedTable, Table, normalize};
 use crate::trace::DecidingRule;
@@ -40,7 +41,7 @@ impl KernelView {
     /// Whether it holds anything else than the record says.
     pub(super) fn differs(&self) -> bool {
         match self {
-            Self::Listed { drifts, .. } => !drifts.is_empty(),
+            Self::Listed { drifts, .. } => drifts.iter().any(Drift::has_effect),
             Self::Unknown(_) => false,
         }
     }
@@ -57,13 +58,22 @@ pub(super) struct KernelWarning {
 
 /// The warning about these rulesets, if there is a reason for one.
 pub(super) fn warning<'a>(
+    record_view: &RecordView,
     ruleset_views: impl IntoIterator<Item = &'a RulesetView>,
-    width: usize,
 ) -> Option<KernelWarning> {
+    if let Some(LostRecord { text, fix }) = record_view.lost_record() {
+        let lines = [text, format!("fix: {}", fix.fix_text())];
+        return Some(KernelWarning::new(
+            "WARNING: nothing is recorded",
+            &lines,
+            1,
+            record_view.width,
+        ));
+    }
     let (mut differences, mut unknown) = (Vec::new(), Vec::new());
     for ruleset_view in ruleset_views {
         match &ruleset_view.kernel {
-            KernelView::Listed { drifts, .. } if !drifts.is_empty() => {
+            KernelView::Listed { drifts, .. } if ruleset_view.kernel.differs() => {
                 differences.extend(differing(ruleset_view, drifts));
             }
             KernelView::Listed { .. } => {}
@@ -85,19 +95,25 @@ pub(super) fn warning<'a>(
             1,
         ),
     };
-    let lines = lines
-        .iter()
-        .flat_map(|line| wrapped(std::slice::from_ref(line), width - 2));
-    let lines: String = lines.map(|line| format!("  {line}\n")).collect();
-    Some(KernelWarning {
-        text: format!("{}\n{lines}\n", folded(title, width).join("\n")),
-        code,
-    })
+    Some(KernelWarning::new(title, &lines, code, record_view.width))
+}
+
+impl KernelWarning {
+    fn new(title: &str, lines: &[String], code: u8, width: usize) -> Self {
+        let lines = lines
+            .iter()
+            .flat_map(|line| wrapped(std::slice::from_ref(line), width - 2));
+        let lines: String = lines.map(|line| format!("  {line}\n")).collect();
+        Self {
+            text: format!("{}\n{lines}\n", folded(title, width).join("\n")),
+            code,
+        }
+    }
 }
 
 /// The first differences of a ruleset, and the command that repairs them.
 fn differing(ruleset_view: &RulesetView, drifts: &[Drift]) -> Vec<String> {
-    let mut drifts: Vec<_> = drifts.iter().collect();
+    let mut drifts: Vec<_> = drifts.iter().filter(|drift| drift.has_effect()).collect();
     // The filter table decides what passes, and a jump about all of it.
     drifts.sort_by_key(|drift| (drift.table != Table::Filter, !is_about_all(&drift.kind)));
     let mut lines: Vec<_> = drifts
@@ -107,8 +123,8 @@ fn differing(ruleset_view: &RulesetView, drifts: &[Drift]) -> Vec<String> {
         .collect();
     if let more @ 1.. = drifts.len().saturating_sub(SHOWN) {
         lines.push(format!(
-            "and {} more: pluto-updown status",
-            counted_noun(more, "difference")
+            "and {}: pluto-updown status",
+            counted_noun(more, "more difference")
         ));
     }
     lines.push(format!("fix: {}", fix(&drifts).fix_text()));
@@ -126,6 +142,7 @@ fn is_about_all(kind: &DriftKind) -> bool {
         | DriftKind::Misplaced(..) => true,
         DriftKind::NoChain(_)
         | DriftKind::OrphanChain(_)
+        | DriftKind::KeptChain(..)
         | DriftKind::NoRule(..)
         | DriftKind::UnexpectedRule(..)
         | DriftKind::Order(_) => false,

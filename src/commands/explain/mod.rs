@@ -34,6 +34,7 @@ use log::error;
 
 use super::Detail;
 use super::command_context::{CommandContext, print};
+use super::no_record::LostRecord;
 use super::paint::on_stdout;
 use super::screen_size::ScreenSize;
 use super::status::{Colours, is_of};
@@ -98,6 +99,9 @@ pub(super) fn run(options: &Options, asked: &ExplainRequest, colours: Colours) -
                     if let Some(text) = without_rules(&command, name) {
                         return Ok(print_error(1, &text));
                     }
+                    if let Some(LostRecord { text, fix }) = record_view.lost_record() {
+                        print_error(1, &format!("{text}; fix: {}", fix.fix_text()));
+                    }
                     let set = find::settings_of(&record_view, name);
                     return Ok(print_error(1, &format!("{error}{set}")));
                 }
@@ -114,7 +118,13 @@ pub(super) fn run(options: &Options, asked: &ExplainRequest, colours: Colours) -
     let ruleset_views: Vec<_> = match &subject {
         Subject::Packet { query, .. } => record_view.rulesets_for(query.destination).collect(),
         Subject::Tunnel(_) => found.iter().map(|found| found.ruleset).take(1).collect(),
-        Subject::List => Vec::new(),
+        // Rules of an older version work, and the list explains none of them.
+        Subject::List => {
+            let rulesets = record_view.rulesets.iter();
+            rulesets
+                .filter(|ruleset_view| !ruleset_view.has_older_layout())
+                .collect()
+        }
     };
     if let Some(older) = ruleset_views
         .iter()
@@ -122,7 +132,7 @@ pub(super) fn run(options: &Options, asked: &ExplainRequest, colours: Colours) -
     {
         return Ok(print_error(1, &older_layout(older)));
     }
-    let warning = kernel_view::warning(ruleset_views, record_view.width);
+    let warning = kernel_view::warning(&record_view, ruleset_views);
     let answer = match (subject, asked.form) {
         (Subject::List, _) => list::tunnel_list(find::all_tunnels(&record_view).collect(), record_view.width),
         (Subject::Packet { query, .. }, _) => {
@@ -131,14 +141,22 @@ pub(super) fn run(options: &Options, asked: &ExplainRequest, colours: Colours) -
         (Subject::Tunnel(_), Form::Svg) => found.first().map_or_else(String::new, |found| {
             svg::draw_svg(&svg_title(found), &diagrams(&record_view, found))
         }),
-        (Subject::Tunnel(name), _) if found.len() > MAX_ROUTES => {
-            list::of_connection(&crate::words::one_line(&name), found, record_view.width)
+        (Subject::Tunnel(name), form) => {
+            let list = list::of_connection(&crate::words::one_line(&name), found.clone(), record_view.width);
+            let text = |found: &FoundTunnel<'_>| match form {
+                Form::Words | Form::Svg => about::tunnel_text(&record_view, found),
+                Form::Diagram => {
+                    let drawings =
+                        diagrams(&record_view, found).map(|diagram| drawing::draw_text(&diagram, record_view.width));
+                    drawings.join("\n")
+                }
+            };
+            match found.len() {
+                1 => each_tunnel(&found, text),
+                2..=MAX_ROUTES => format!("{list}\n{}", each_tunnel(&found, text)),
+                _ => list,
+            }
         }
-        (Subject::Tunnel(_), Form::Words) => each_tunnel(&found, |found| about::tunnel_text(&record_view, found)),
-        (Subject::Tunnel(_), Form::Diagram) => each_tunnel(&found, |found| {
-            let drawings = diagrams(&record_view, found).map(|diagram| drawing::draw_text(&diagram, record_view.width));
-            drawings.join("\n")
-        }),
     };
     let (warned, code) = warning.map_or((String::new(), 0), |warning| (warning.text, warning.code));
     match asked.form {

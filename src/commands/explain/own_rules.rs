@@ -376,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn before_our_jump_only_what_stands_there_counts() {
+    fn before_our_jump_only_rules_there_count() {
         let rules = ["FORWARD -j mine", "FORWARD -j PLUTO-FORWARD", "FORWARD -j DROP"];
         assert_eq!(found(&rules, Region::BeforeOurs, &packet()), None);
         let rules = ["FORWARD -s 10.0.0.0/8 -j DROP", "FORWARD -j PLUTO-FORWARD"];

@@ -180,8 +180,8 @@ fn state_text(
 /// The kernel's hooks on a route.
 fn hooks(route: &TunnelRoute<'_>) -> String {
     let closed = |tunnel: Option<&TunnelRecord>, words: &'static str| tunnel.map_or("", |_| words);
-    let before = closed(route.out_of, "ESP: PREROUTING > INPUT; decapsulated: ");
-    let after = closed(route.into, "; encapsulated: OUTPUT > POSTROUTING");
+    let before = closed(route.out_of, "ESP: PREROUTING > INPUT; decrypted: ");
+    let after = closed(route.into, "; encrypted: OUTPUT > POSTROUTING");
     let open = match (&route.from, &route.to) {
         (_, Endpoint::Gateway) => "PREROUTING > INPUT",
         (Endpoint::Gateway, _) => "OUTPUT > POSTROUTING",

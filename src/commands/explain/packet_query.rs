@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn a_packet_is_told_as_in_the_settings_or_as_people_write_it() {
+    fn a_packet_is_written_as_in_the_settings_or_as_people_write_it() {
         for (kind, expected) in [
             ("", "any protocol"),
             (" 443", "TCP to port 443"),

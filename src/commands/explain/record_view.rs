@@ -1,11 +1,13 @@
 //! The record, prepared for queries.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::{fmt, io};
 
 use super::kernel_view::KernelView;
 use crate::apply::{Comparison, Engine};
-use crate::commands::command_context::{CommandContext, rulesets};
+use crate::commands::command_context::{Calls, CommandContext, rulesets};
+use crate::commands::no_record::LostRecord;
 use crate::firewall::{DesiredState, TunnelRules};
 use crate::net::Family;
 use crate::netfilter::{BuiltIn, Ruleset};
@@ -27,6 +29,8 @@ pub(super) struct RecordView {
     pub(super) rulesets: Vec<RulesetView>,
     /// The settings file as it is now, or what is wrong with it.
     pub(super) settings: Result<SettingsSource, String>,
+    /// Below which folder the record is.
+    state_dir: PathBuf,
 }
 
 /// One ruleset.
@@ -44,8 +48,7 @@ pub(super) struct RulesetView {
 }
 
 impl RecordView {
-    /// Reads the record and compares it with the kernel's listing, a second time if they differ: a
-    /// daemon's call may have changed both in between.
+    /// Reads the record and compares it with the kernel's listing.
     pub(super) fn gather_records(command: &CommandContext<'_>, width: usize) -> Result<Self, HookError> {
         let store = command.peek();
         if !store.is_readable() {
@@ -54,11 +57,22 @@ impl RecordView {
                 error: io::ErrorKind::PermissionDenied.into(),
             });
         }
-        let first = Self::look_once(command, &store, width)?;
-        match first.rulesets.iter().any(|ruleset_view| ruleset_view.kernel.differs()) {
-            true => Self::look_once(command, &store, width),
-            false => Ok(first),
-        }
+        let look = || Self::look_once(command, &store, width);
+        command.look_undisturbed(look, |view, calls| {
+            calls == Calls::Quiet || !view.rulesets.iter().any(|ruleset_view| ruleset_view.kernel.differs())
+        })
+    }
+
+    /// Whether chains of this program are loaded though nothing is recorded, and where the record
+    /// should be.
+    pub(super) fn lost_record(&self) -> Option<LostRecord> {
+        let is_recorded = self.rulesets.iter().any(RulesetView::is_recorded);
+        let loaded = self
+            .rulesets
+            .iter()
+            .filter(|ruleset_view| ruleset_view.kernel.differs());
+        let rulesets: Vec<_> = loaded.map(|ruleset_view| ruleset_view.ruleset).collect();
+        (!is_recorded && !rulesets.is_empty()).then(|| LostRecord::with_rulesets(rulesets.into_iter(), &self.state_dir))
     }
 
     fn look_once(command: &CommandContext<'_>, store: &Store, width: usize) -> Result<Self, HookError> {
@@ -78,6 +92,7 @@ impl RecordView {
             width,
             rulesets: ruleset_views,
             settings: settings.map_err(|error| one_line(&error.to_string())),
+            state_dir: command.options.state_dir.clone(),
         })
     }
 

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
@@ -13,9 +13,10 @@ use nix::unistd::geteuid;
 use super::interfaces::add_missing_interfaces;
 use super::problem::{Problem, ProblemKind, Severity, UNAPPLIED};
 use super::without_rules::add_without_rules;
-use crate::apply::{Context, Engine};
-use crate::commands::command_context::{CommandContext, rulesets};
+use crate::apply::{Context, Engine, RecordedRulesets};
+use crate::commands::command_context::{Calls, CommandContext, rulesets};
 use crate::commands::fix::Fix;
+use crate::commands::no_record::{LostRecord, UnrecordedSas};
 use crate::commands::prune::{PolicyState, PruneDoubt, SoughtTunnel, policy_states};
 use crate::commands::settings_changes::SettingsChanges;
 use crate::daemon::Tunnel;
@@ -26,7 +27,7 @@ use crate::netfilter::{Counters, IptablesSave, Ruleset, SavedRule, Table, Target
 use crate::settings::{DEFAULT_PATH, Settings, SettingsError};
 use crate::state::{ClearTextBlockRecord, FailedUp, Record, Store, TunnelRecord};
 use crate::sys::files::read_plain;
-use crate::updown::{HookError, know_recorded_tunnels};
+use crate::updown::{HookError, know_tunnels};
 use crate::words::{counted_noun, escaped, natural_order, one_line};
 
 /// The state of the machine at one moment.
@@ -61,9 +62,9 @@ pub(super) struct TunnelStatus {
     pub(super) record: TunnelRecord,
     /// When a daemon last called about it, in seconds since 1970 (UTC).
     pub(super) last_call: Option<u64>,
-    /// What came out of it and went into it; nothing, where the firewall cannot be listed.
+    /// The counters of its rules; `None` if the firewall cannot be listed.
     pub(super) traffic: Option<TrafficCounters>,
-    /// Whether its daemon runs; nothing, where it is not known which one it was.
+    /// Whether its daemon runs; `None` if the daemon is unknown.
     pub(super) daemon_runs: Option<bool>,
     /// Whether the kernel has its IPsec policy; `None` if that is unknown.
     pub(super) policy_present: Option<bool>,
@@ -105,7 +106,7 @@ pub(in crate::commands) fn is_of(tunnel: &Tunnel, name: &str) -> bool {
 /// address, its remote network, or an address in that.
 pub(super) fn is_called(tunnel: &Tunnel, name: &str) -> bool {
     let network = &tunnel.remote_client;
-    tunnel.connection.as_str() == name
+    is_of(tunnel, name)
         || tunnel.user.as_ref().is_some_and(|user| user.as_str() == name)
         || tunnel.remote_id.as_str() == name
         || tunnel.remote_host.is_some_and(|host| name.parse() == Ok(host))
@@ -134,7 +135,7 @@ pub(super) struct GatewayStatus {
 pub(super) struct BlockedPair {
     pub(super) ruleset: Ruleset,
     pub(super) record: ClearTextBlockRecord,
-    /// What was dropped between them; nothing, where the firewall cannot be listed.
+    /// The packets dropped between them; `None` if the firewall cannot be listed.
     pub(super) dropped: Option<Counters>,
 }
 
@@ -148,11 +149,11 @@ pub(super) struct TrafficCounters {
 /// The settings file, and whether what it says is applied.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct SettingsStatus {
-    /// Where it is, or would be.
+    /// The path of the file, whether or not it exists.
     pub(super) path: PathBuf,
-    /// Whether it is there.
+    /// Whether the file exists.
     pub(super) is_there: bool,
-    /// What is wrong with it. One line.
+    /// The error in the file, on one line.
     pub(super) error: Option<String>,
     /// Whether what it says is applied to the gateway and to tunnels that are up; nothing, if that
     /// is not known.
@@ -167,25 +168,61 @@ pub(super) const POLICY_GRACE: u64 = 60;
 /// second time.
 const SECOND_LOOK: Duration = Duration::from_secs(1);
 
-/// Looks at everything: one listing for each ruleset at most, a second one where something seems
-/// wrong.
+/// Looks at everything: one listing for each ruleset, and more only where calls changed something
+/// meanwhile, or an SA may be about to end.
 pub(super) fn gather(command: &CommandContext<'_>) -> Result<StatusReport, HookError> {
-    let first = gather_unsorted(command).map_err(|error| as_root(command, error))?;
-    let is_unread = |problem: &Problem| problem.kind == ProblemKind::Unreadable;
-    if first.problems.iter().any(is_unread) && !geteuid().is_root() {
-        return Err(HookError::NotRoot);
-    }
-    // A call may have changed what we had only half looked at.
-    if first
-        .problems
-        .iter()
-        .any(|problem| problem.kind == ProblemKind::NoPolicy)
-    {
-        sleep(SECOND_LOOK);
-    } else if first.is_ok() {
-        return Ok(first);
-    }
-    gather_unsorted(command)
+    let look = || {
+        let report = gather_unsorted(command).map_err(|error| as_root(command, error))?;
+        let is_unread = |problem: &Problem| problem.kind == ProblemKind::Unreadable;
+        match report.problems.iter().any(is_unread) && !geteuid().is_root() {
+            true => Err(HookError::NotRoot),
+            false => Ok(report),
+        }
+    };
+    let mut earlier: Option<Vec<Problem>> = None;
+    command.look_undisturbed(look, |report, calls| {
+        let lacks_policy = report
+            .problems
+            .iter()
+            .any(|problem| problem.kind == ProblemKind::NoPolicy);
+        match calls {
+            Calls::Quiet if !lacks_policy || earlier.is_some() => return true,
+            Calls::Quiet => {}
+            // A call's own changes are seen in one look, and not in the next.
+            Calls::Changing => report.problems.retain(|problem| {
+                !problem.may_pass() || earlier.as_ref().is_none_or(|earlier| earlier.contains(problem))
+            }),
+            Calls::Stuck => spare_running_call(report, &command.peek()),
+        }
+        if !report.problems.iter().any(Problem::may_pass) {
+            return true;
+        }
+        if lacks_policy && earlier.is_none() {
+            sleep(SECOND_LOOK);
+        }
+        earlier = Some(report.problems.clone());
+        false
+    })
+}
+
+/// A call that takes long is not one that died, and what it is changing is not judged yet.
+fn spare_running_call(report: &mut StatusReport, store: &Store) {
+    let Some(journal) = store.journal().ok().flatten() else {
+        return;
+    };
+    let is_its = |problem: &Problem| {
+        let is_changing = problem.table.is_none_or(|table| journal.tables.contains(&table));
+        let is_of_rules = matches!(problem.kind, ProblemKind::Interrupted | ProblemKind::Drift(_));
+        is_of_rules && is_changing && problem.ruleset == Some(journal.ruleset)
+    };
+    report.problems.retain(|problem| !is_its(problem));
+    let text = format!(
+        "{}: a call has been running for more than a second; what it changes is not compared",
+        journal.ruleset
+    );
+    let fix = "look again; if it does not end, see what it waits for: ps -ef | grep -e iptables -e pluto-updown";
+    let problem = Problem::new(Severity::Note, ProblemKind::Running, text, Fix::Advice(fix.to_owned()));
+    report.problems.push(problem.in_ruleset(journal.ruleset));
 }
 
 /// What cannot be read without root's rights is said to need them.
@@ -214,38 +251,46 @@ fn gather_unsorted(command: &CommandContext<'_>) -> Result<StatusReport, HookErr
     add_without_rules(&mut report, &store)?;
     add_name_servers(&mut report, &store)?;
     let mut loaded = Vec::new();
+    let (mut recorded, mut listings) = (RecordedRulesets::new(), BTreeMap::new());
     for ruleset in rulesets {
-        let mut comparison = match engine.compare(ruleset) {
-            Ok(comparison) => Some(comparison),
+        let comparison = match engine.compare(ruleset) {
+            Ok(comparison) => comparison,
             Err(error) => {
                 report.problems.push(unreadable(ruleset, &error));
-                None
+                recorded.insert(ruleset, store.entries(ruleset)?);
+                continue;
             }
         };
-        let entries = match &mut comparison {
-            Some(comparison) => std::mem::take(&mut comparison.entries),
-            None => store.entries(ruleset)?,
-        };
-        let owners = owners(&entries);
-        let saved = comparison.as_ref().map(|comparison| &comparison.saved);
-        add_entries(&mut report, &store, ruleset, entries, saved);
-        let drifts = comparison.iter().flat_map(|found| &found.drifts);
+        let owners = owners(&comparison.entries);
+        let drifts = comparison.drifts.iter();
         loaded.extend(drifts.map(|drift| Problem::drift(ruleset, drift, |chain| owners.get(chain).cloned())));
+        recorded.insert(ruleset, comparison.entries);
+        listings.insert(ruleset, comparison.saved);
     }
-    report
-        .problems
-        .extend(match is_nothing_recorded(&report, &store)? && !loaded.is_empty() {
-            true => vec![without_record(command, &loaded)],
-            false => loaded,
-        });
+    drop(engine);
+    let is_error = |problem: &Problem| problem.severity == Severity::Error;
+    // Before the records become a part of the report: each is read once.
+    let settings = settings.map(|settings| unapplied(command, &store, settings, &recorded));
+    for (ruleset, entries) in recorded {
+        add_entries(&mut report, &store, ruleset, entries, listings.get(&ruleset));
+    }
+    let is_lost = loaded.iter().any(is_error) && is_nothing_recorded(&report, &store)?;
+    report.problems.extend(match is_lost {
+        true => vec![without_record(command, &loaded)],
+        false => loaded,
+    });
+    if report.tunnels.is_empty() && report.without_rules.is_empty() {
+        report.problems.extend(unrecorded());
+    }
     report.tunnels.sort_by(|a, b| in_order(&a.record, &b.record));
+    let pair_order = |pair: &BlockedPair| (pair.record.local.first(), pair.record.remote.first());
+    report.blocked.sort_by_key(pair_order);
     add_policies(&mut report);
     add_missing_interfaces(&mut report);
     let orphans: Vec<_> = report.tunnels.iter().filter_map(orphan).collect();
     report.problems.extend(orphans);
-    drop(engine);
     match settings {
-        Ok(settings) => add_unapplied(&mut report, command, &store, settings),
+        Ok(unapplied) => add_unapplied(&mut report, unapplied),
         Err(error) => report.problems.push(Problem::new(
             Severity::Error,
             ProblemKind::Settings,
@@ -285,11 +330,7 @@ fn settings_status(command: &CommandContext<'_>, error: Option<&SettingsError>) 
 
 /// Which tunnel each chain is of.
 fn owners(entries: &[Record]) -> HashMap<String, String> {
-    let tunnels = entries.iter().filter_map(|entry| match entry {
-        Record::Tunnel(record) => Some(record),
-        Record::Gateway(_) | Record::ClearTextBlock(_) | Record::EspPeer(_) => None,
-    });
-    let chains = tunnels.flat_map(|record| {
+    let chains = entries.iter().filter_map(Record::as_tunnel).flat_map(|record| {
         let fragments = Table::ALL
             .into_iter()
             .filter_map(|table| record.tunnel_rules.fragment(table));
@@ -305,26 +346,23 @@ fn is_nothing_recorded(report: &StatusReport, store: &Store) -> Result<bool, Hoo
     Ok(is_empty && !store.has_routings()?)
 }
 
-/// With another record than the one that the rules were installed with, everything would seem to be
-/// left over.
+/// Instead of what is loaded, ruleset by ruleset.
 fn without_record(command: &CommandContext<'_>, loaded: &[Problem]) -> Problem {
-    let rulesets: BTreeSet<_> = loaded.iter().filter_map(|problem| problem.ruleset).collect();
-    let rulesets: Vec<_> = rulesets.iter().map(ToString::to_string).collect();
+    let rulesets = loaded.iter().filter_map(|problem| problem.ruleset);
+    let LostRecord { text, fix } = LostRecord::with_rulesets(rulesets, &command.options.state_dir);
     Problem {
         count: loaded.len(),
-        ..Problem::new(
-            Severity::Error,
-            ProblemKind::NoRecord,
-            format_args!(
-                "chains of pluto-updown are loaded ({}), but there is no record in {}: wrong --state-dir, or a saved rule set was loaded",
-                rulesets.join(", "),
-                command.options.state_dir.display()
-            ),
-            Fix::Advice(
-                "name the right --state-dir; if there is none, pluto-updown restore removes these chains".to_owned(),
-            ),
-        )
+        ..Problem::new(Severity::Error, ProblemKind::NoRecord, text, fix)
     }
+}
+
+/// A note where the kernel has SAs, and no tunnel is recorded.
+fn unrecorded() -> Option<Problem> {
+    let UnrecordedSas { number, text, fix } = UnrecordedSas::in_kernel()?;
+    Some(Problem {
+        count: number,
+        ..Problem::new(Severity::Note, ProblemKind::NoRecord, text, fix)
+    })
 }
 
 /// Adds whether the kernel has the policies of the tunnels. An unknown state is no problem, unless
@@ -350,7 +388,7 @@ fn add_policies(report: &mut StatusReport) {
             PolicyState::Doubtful(_) => None,
         };
         if tunnel.policy_present == Some(false) && report.now.saturating_sub(called) > POLICY_GRACE {
-            let text = format!("{}: stale: no IPsec policy in the kernel", tunnel.title());
+            let text = format!("{}: no IPsec policy in the kernel", tunnel.title());
             let problem = Problem::new(Severity::Error, ProblemKind::NoPolicy, text, Fix::PRUNE);
             problems.push(
                 problem
@@ -373,25 +411,35 @@ fn add_policies(report: &mut StatusReport) {
     report.problems.extend(problems);
 }
 
-/// Adds what `start` would change. If that cannot be computed, the cause is a problem of its own.
-fn add_unapplied(report: &mut StatusReport, command: &CommandContext<'_>, store: &Store, settings: Settings) {
+/// What `start` would change, in lines; nothing, if that cannot be computed: the cause is a problem
+/// of its own.
+fn unapplied(
+    command: &CommandContext<'_>,
+    store: &Store,
+    settings: Settings,
+    recorded: &RecordedRulesets,
+) -> Option<Vec<String>> {
     let mut context = Context {
         now: command.now,
         settings,
         ..Context::default()
     };
+    let tunnels = recorded.values().flatten().filter_map(Record::as_tunnel);
+    know_tunnels(&mut context, &tunnels.collect::<Vec<_>>());
     let mut programs = command.programs(store);
-    let changes = know_recorded_tunnels(&mut context, store).and_then(|()| {
-        let engine = Engine::new(store, &mut programs, context);
-        let moves = Ruleset::all_rulesets().map(|ruleset| engine.has_other_layout(ruleset));
-        let moves = moves.collect::<Result<Vec<_>, _>>()?.contains(&true);
-        Ok((SettingsChanges::from_changes(&engine.plan_start()?), moves))
-    });
-    let Ok((changes, moves)) = changes else { return };
-    let mut lines = changes.change_lines();
+    let engine = Engine::new(store, &mut programs, context);
+    let moves = Ruleset::all_rulesets().map(|ruleset| engine.has_other_layout(ruleset));
+    let moves = moves.collect::<Result<Vec<_>, _>>().ok()?.contains(&true);
+    let mut lines = SettingsChanges::from_changes(&engine.plan_start_from(recorded).ok()?).change_lines();
     if moves {
         lines.push("all rules: another place, mark or layout".to_owned());
     }
+    Some(lines)
+}
+
+/// Adds what `start` would change.
+fn add_unapplied(report: &mut StatusReport, lines: Option<Vec<String>>) {
+    let Some(lines) = lines else { return };
     report.settings.applied = Some(lines.is_empty());
     let fix = match report.settings.is_there {
         true => Fix::START,

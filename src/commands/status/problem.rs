@@ -1,6 +1,6 @@
 //! What is not as it should be, and how it is summed up.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 
 use crate::commands::drift_words::{DriftClass, DriftSort};
@@ -50,6 +50,8 @@ pub(super) enum ProblemKind {
     Stale,
     /// A run ended halfway.
     Interrupted,
+    /// A run takes long.
+    Running,
     /// A `down` is still to be executed.
     Owed,
     /// A tunnel is up without rules.
@@ -79,6 +81,7 @@ impl ProblemKind {
             Self::NoRecord => "no-record",
             Self::Stale => "stale",
             Self::Interrupted => "interrupted",
+            Self::Running => "running",
             Self::Owed => "owed",
             Self::NoRules => "no-rules",
             Self::Unconfirmed => "unconfirmed",
@@ -101,16 +104,17 @@ impl ProblemKind {
             Self::NoRecord => "nothing is recorded".to_owned(),
             Self::Stale => format!("{} whose IKE daemon has exited", counted_noun(number, "tunnel")),
             Self::Interrupted => format!("{} interrupted", counted_noun(number, "previous run")),
+            Self::Running => format!("{} running", counted_noun(number, "call")),
             Self::Owed => format!("{} not executed yet", counted_noun(number, "down")),
             Self::NoRules => format!("{} up without rules", counted_noun(number, "tunnel")),
             Self::Unconfirmed => format!("{} of name servers not confirmed", counted_noun(number, "change")),
-            Self::Expected => format!("{} not up", counted_noun(number, "expected tunnel")),
+            Self::Expected => format!("{} asked for not up", counted_noun(number, "tunnel")),
             Self::Unreadable => format!("{} unreadable", counted_noun(number, "firewall")),
         }
     }
 }
 
-/// One thing that is not as it should be.
+/// A problem in a report.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Problem {
     pub(super) severity: Severity,
@@ -146,6 +150,26 @@ impl Problem {
         }
     }
 
+    /// Whether a call that is running may cause it, or be about to end it.
+    pub(super) fn may_pass(&self) -> bool {
+        match self.kind {
+            ProblemKind::Drift(_)
+            | ProblemKind::NoPolicy
+            | ProblemKind::NoRecord
+            | ProblemKind::NoInterface
+            | ProblemKind::Stale
+            | ProblemKind::Interrupted
+            | ProblemKind::Owed
+            | ProblemKind::Unconfirmed => true,
+            ProblemKind::Settings
+            | ProblemKind::Unapplied
+            | ProblemKind::Running
+            | ProblemKind::NoRules
+            | ProblemKind::Expected
+            | ProblemKind::Unreadable => false,
+        }
+    }
+
     /// The same of a ruleset.
     pub(super) fn in_ruleset(self, ruleset: Ruleset) -> Self {
         Self {
@@ -171,6 +195,7 @@ impl Problem {
             | DriftKind::Order(chain)
             | DriftKind::NoUserJump(chain, _) => (Some(chain.to_string()), None),
             DriftKind::NoRule(chain, rule) => (Some(chain.to_string()), Some(rule.to_string())),
+            DriftKind::KeptChain(chain, _, rule) => (Some(chain.to_string()), Some(rule.clone())),
             DriftKind::UnexpectedRule(chain, rule) => (Some(chain.to_string()), Some(rule.clone())),
             DriftKind::NoJump(chain) | DriftKind::Jumps(chain, _) => (Some(chain.name().to_owned()), None),
             DriftKind::Misplaced(chain, _, _, rule) => (Some(chain.name().to_owned()), Some(rule.clone())),
@@ -183,7 +208,11 @@ impl Problem {
             rule: rule.map(|rule| one_line(&rule)),
             count,
             ..Self::new(
-                Severity::Error,
+                if drift.has_effect() {
+                    Severity::Error
+                } else {
+                    Severity::Note
+                },
                 ProblemKind::Drift(sort),
                 format_args!("{ruleset} {drift}"),
                 Fix::for_drift(&drift.kind),
@@ -195,6 +224,38 @@ impl Problem {
 
 /// How the text of a change that is not applied begins.
 pub(super) const UNAPPLIED: &str = "settings not applied: ";
+
+/// How many kinds of problems a verdict names.
+const KINDS: usize = 3;
+
+/// The problems of a severity for a verdict: each kind once, however many lines it has.
+pub(super) fn counted_kinds(problems: &[Problem], severity: Severity) -> Vec<String> {
+    let mut kinds: BTreeMap<ProblemKind, Vec<&Problem>> = BTreeMap::new();
+    for problem in problems.iter().filter(|problem| problem.severity == severity) {
+        kinds.entry(problem.kind).or_default().push(problem);
+    }
+    let more = kinds.len().saturating_sub(KINDS);
+    let mut words: Vec<_> = kinds.iter().map(|(kind, members)| kind_words(*kind, members)).collect();
+    words.truncate(KINDS);
+    words.extend((more > 0).then(|| counted_noun(more, "more kind")));
+    words
+}
+
+/// So many of a kind. Of many rules, the number of their chains says more.
+fn kind_words(kind: ProblemKind, members: &[&Problem]) -> String {
+    let number = members.iter().map(|problem| problem.count).sum();
+    let words = kind.counted(number);
+    let chains = members
+        .iter()
+        .map(|problem| (problem.ruleset, problem.table, &problem.chain));
+    let chains = chains.collect::<BTreeSet<_>>().len();
+    match (words.strip_prefix(&format!("{number} ")), kind) {
+        (Some(what), ProblemKind::Drift(sort)) if sort.is_of_rules() && number > 1 => {
+            format!("{what} in {}", counted_noun(chains, "chain"))
+        }
+        _ => words,
+    }
+}
 
 /// How many examples of a group are printed.
 const EXAMPLES: usize = 3;

@@ -1,8 +1,8 @@
 //! A report for people: the verdict, a line for each tunnel, and what is wrong.
 
 use super::figures::{Earlier, allowed, short_number, traffic};
-use super::gather::{BlockedPair, StatusReport, TrafficCounters, TunnelStatus, is_called};
-use super::problem::{Problem, Severity, grouped};
+use super::gather::{BlockedPair, StatusReport, TrafficCounters, TunnelStatus};
+use super::problem::{Problem, ProblemKind, Severity, counted_kinds, grouped};
 use super::{Colours, blocks};
 use crate::commands::Detail;
 use crate::commands::columns::{Cell, TableColumn, table_lines};
@@ -41,10 +41,14 @@ const LONG: usize = 24;
 
 /// The tunnels that a report is asked for.
 pub(super) fn selected<'r>(report: &'r StatusReport, view: &View<'_>) -> Vec<&'r TunnelStatus> {
-    let is_meant =
-        |tunnel: &&TunnelStatus| view.names.is_empty() || view.names.iter().any(|name| tunnel.is_called(name));
     let is_row = |tunnel: &&TunnelStatus| view.rows == Rows::Tunnels || tunnel.record.tunnel.user.is_some();
-    report.tunnels.iter().filter(is_meant).filter(is_row).collect()
+    let meant = report.tunnels.iter().filter(|tunnel| is_meant(tunnel, view));
+    meant.filter(is_row).collect()
+}
+
+/// Whether a tunnel is asked for.
+fn is_meant(tunnel: &TunnelStatus, view: &View<'_>) -> bool {
+    view.names.is_empty() || view.names.iter().any(|name| tunnel.is_called(name))
 }
 
 /// The whole report.
@@ -54,7 +58,7 @@ pub(super) fn report_text(report: &StatusReport, view: &View<'_>) -> String {
     let tunnels = selected(report, view);
     // Whoever asks for a tunnel asks for that one; what else there is does not matter then.
     let more = if view.names.is_empty() {
-        other_problems(report, view.size.width)
+        other_lines(report, view)
     } else {
         Vec::new()
     };
@@ -135,22 +139,11 @@ fn report_tone(report: &StatusReport) -> Tone {
 
 /// The verdict in a line.
 pub(super) fn summary(report: &StatusReport) -> String {
-    let number = |severity| {
-        report
-            .problems
-            .iter()
-            .filter(|problem| problem.severity == severity)
-            .count()
-    };
     let tunnels = report.tunnels.len();
     if report.has(Severity::Error) {
-        let problems = counted_noun(number(Severity::Error), "problem");
-        let without_rules = match report.without_rules.len() {
-            0 => String::new(),
-            number => format!(", {number} without rules"),
-        };
+        let kinds = counted_kinds(&report.problems, Severity::Error);
         let tunnels = counted_noun(tunnels + report.without_rules.len(), "tunnel");
-        return format!("NOT OK: {problems} ({tunnels}{without_rules})");
+        return format!("NOT OK: {} ({tunnels} up)", kinds.join(", "));
     }
     if report.has(Severity::Unknown) {
         return format!(
@@ -158,7 +151,12 @@ pub(super) fn summary(report: &StatusReport) -> String {
             counted_noun(tunnels, "tunnel")
         );
     }
+    let unrecorded = report
+        .problems
+        .iter()
+        .find(|problem| problem.kind == ProblemKind::NoRecord);
     let up = match tunnels {
+        0 if unrecorded.is_some() => "no tunnel recorded, but IPsec SAs in the kernel".to_owned(),
         0 if report.gateways.is_empty() && report.blocked.is_empty() => "no tunnel up".to_owned(),
         0 => "no tunnel up, all rules loaded".to_owned(),
         _ => format!("{} up, all rules loaded", counted_noun(tunnels, "tunnel")),
@@ -202,12 +200,11 @@ fn whole_problem(problem: &Problem, colours: Colours) -> String {
 /// A line for each tunnel, under headings; or what there is instead.
 fn tunnel_rows(report: &StatusReport, tunnels: &[&TunnelStatus], view: &View<'_>) -> Vec<String> {
     if tunnels.is_empty() {
-        return match (view.names, view.rows) {
-            ([], Rows::Tunnels) => Vec::new(),
-            ([], Rows::Users) => vec!["no tunnel that is up has a user name".to_owned()],
-            // What is wrong says so.
-            (names, _) if is_without_rules(report, names) => Vec::new(),
-            (names, _) => vec![format!("no tunnel is up for \"{}\"", names.join("\", \""))],
+        let has_any = report.tunnels.iter().any(|tunnel| is_meant(tunnel, view));
+        return match view.rows {
+            // What is wrong says that no tunnel has a name.
+            Rows::Users if has_any || view.names.is_empty() => vec!["no tunnel that is up has a user name".to_owned()],
+            Rows::Users | Rows::Tunnels => Vec::new(),
         };
     }
     let column = |heading, least, most| TableColumn { heading, least, most };
@@ -217,13 +214,14 @@ fn tunnel_rows(report: &StatusReport, tunnels: &[&TunnelStatus], view: &View<'_>
     };
     let columns = match view.rows {
         Rows::Tunnels => vec![
-            column("NAME", 7, 24),
-            column("PEER/USER", 7, 28),
+            column("NAME", 6, 24),
+            column("PEER/USER", 6, 28),
             column("REMOTE NET", 16, 18),
             column("UP", 6, 6),
             column(received, 5, 5),
             column(sent, 5, 5),
-            column("ALLOW", 6, view.size.width),
+            // `all, block`
+            column("ALLOW", 10, view.size.width),
         ],
         Rows::Users => vec![
             column("USER", 8, 28),
@@ -241,14 +239,6 @@ fn tunnel_rows(report: &StatusReport, tunnels: &[&TunnelStatus], view: &View<'_>
     };
     let rows: Vec<_> = tunnels.iter().map(row).collect();
     table_lines(&columns, &rows, view.size.width)
-}
-
-/// Whether one of these names is that of a tunnel that is up without rules.
-fn is_without_rules(report: &StatusReport, names: &[String]) -> bool {
-    let tunnels = report.without_rules.iter().map(|failed| &failed.tunnel);
-    tunnels
-        .into_iter()
-        .any(|tunnel| names.iter().any(|name| is_called(tunnel, name)))
 }
 
 fn tunnel_row(report: &StatusReport, tunnel: &TunnelStatus, view: &View<'_>) -> Vec<Cell> {
@@ -342,16 +332,29 @@ fn short_allowed(tunnel: &TunnelStatus) -> String {
     }
 }
 
+/// How many blocked pairs are shown in a line each: of more, those between which most was dropped.
+const BLOCKED: usize = 6;
+
 /// The gateway's own rules, blocked pairs and name servers.
-fn other_problems(report: &StatusReport, width: usize) -> Vec<String> {
+fn other_lines(report: &StatusReport, view: &View<'_>) -> Vec<String> {
     let mut texts = Vec::new();
     for gateway in &report.gateways {
         let since = duration_text(report.now.saturating_sub(gateway.since));
         texts.push(format!("gateway rules: {}, for {since}", gateway.ruleset));
     }
-    texts.extend(report.blocked.iter().map(|pair| blocked(report, pair)));
+    let mut pairs: Vec<_> = report.blocked.iter().collect();
+    let more = match view.detail {
+        Detail::Full => 0,
+        Detail::Summary => pairs.len().saturating_sub(BLOCKED),
+    };
+    if more > 0 {
+        pairs.sort_by_key(|pair| std::cmp::Reverse(pair.dropped.unwrap_or_default().packets));
+        pairs.truncate(BLOCKED);
+    }
+    texts.extend(pairs.into_iter().map(|pair| blocked(report, pair)));
+    texts.extend((more > 0).then(|| format!("+{} (-v)", counted_noun(more, "more blocked pair"))));
     texts.extend(report.name_users.iter().map(name_servers));
-    texts.iter().flat_map(|text| folded(text, width)).collect()
+    texts.iter().flat_map(|text| folded(text, view.size.width)).collect()
 }
 
 /// `blocked unencrypted: 10.1.0.0/24 <-> 10.2.0.0/24 (office), for 2h13m, 12 packets dropped`

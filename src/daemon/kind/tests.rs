@@ -28,7 +28,7 @@ fn strongswan_is_recognised_without_any_one_of_its_marks() {
 }
 
 #[test]
-fn strongswan_without_all_of_its_marks_opens_no_device() {
+fn strongswan_without_all_of_its_marks_opens_no_interface() {
     let bare = strongswan()
         .without("PLUTO_UNIQUEID")
         .without("PLUTO_REQID")

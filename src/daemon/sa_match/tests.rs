@@ -116,7 +116,7 @@ fn a_reqid_is_a_number_of_32_bits() {
 }
 
 #[test]
-fn a_vti_device_needs_no_reqid() {
+fn a_vti_interface_needs_no_reqid() {
     assert_eq!(sa_match(&vti()), interface("vti01"));
     assert_eq!(sa_match(&vti().without("PLUTO_SA_REQID")), interface("vti01"));
     assert_eq!(
@@ -126,7 +126,7 @@ fn a_vti_device_needs_no_reqid() {
 }
 
 #[test]
-fn an_xfrm_interface_is_told_by_two_variables() {
+fn an_xfrm_interface_is_recognized_by_two_variables() {
     assert_eq!(sa_match(&xfrm_interface()), interface("ipsec5"));
     for name in ["NULL", ""] {
         let call = xfrm_interface().with("PLUTO_VIRT_INTERFACE", name);
@@ -147,7 +147,7 @@ fn an_xfrm_interface_is_told_by_two_variables() {
 }
 
 #[test]
-fn the_outer_device_that_libreswan_up_to_4_3_gives_twice_is_not_opened() {
+fn the_outer_interface_that_libreswan_up_to_4_3_gives_twice_is_not_opened() {
     assert_eq!(sa_match(&libreswan43()), policy(ESP, Some(16389)));
     let alias = libreswan43()
         .with("PLUTO_INTERFACE", "eth0:1")
@@ -156,7 +156,7 @@ fn the_outer_device_that_libreswan_up_to_4_3_gives_twice_is_not_opened() {
 }
 
 #[test]
-fn an_outer_device_with_an_unusual_name_is_no_obstacle() {
+fn an_outer_interface_with_an_unusual_name_is_no_obstacle() {
     let call = libreswan43()
         .with("PLUTO_INTERFACE", "wan+dsl")
         .with("PLUTO_VIRT_INTERFACE", "wan+dsl");
@@ -168,7 +168,7 @@ fn an_outer_device_with_an_unusual_name_is_no_obstacle() {
 }
 
 #[test]
-fn klips_devices_are_believed_and_no_others() {
+fn klips_interfaces_are_believed_and_no_others() {
     assert_eq!(sa_match(&freeswan()), interface("ipsec0"));
     assert_eq!(sa_match(&openswan_klips()), interface("ipsec0"));
     let mast = openswan_klips()

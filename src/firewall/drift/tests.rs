@@ -119,7 +119,7 @@ fn what_is_as_it_should_be_is_no_drift_and_needs_no_command() {
 }
 
 #[test]
-fn tunnels_stand_in_one_order_whichever_came_first() {
+fn tunnels_have_one_order_whichever_came_first() {
     let [a, b, c] = all_rules();
     let one = DesiredState::from_rules(&[a.clone(), b.clone(), c.clone()], SITE);
     let other = DesiredState::from_rules(&[c, b, a], SITE);
@@ -141,7 +141,7 @@ fn tunnels_stand_in_one_order_whichever_came_first() {
 }
 
 #[test]
-fn a_table_without_any_chain_of_ours_is_told_in_one_line_and_filled_whole() {
+fn a_table_without_any_chain_of_ours_is_reported_in_one_line_and_filled_whole() {
     let desired = DesiredState::from_rules(&all_rules(), SITE);
     let chains = desired.chains(Table::Filter).count();
     let differences = [format!("filter: missing: all {chains} chains of pluto-updown")];
@@ -154,7 +154,7 @@ fn a_table_without_any_chain_of_ours_is_told_in_one_line_and_filled_whole() {
 }
 
 #[test]
-fn a_missing_rule_is_put_in_and_what_stands_goes_on_counting() {
+fn a_missing_rule_is_installed_and_installed_rules_keep_counting() {
     let desired = DesiredState::from_rules(&all_rules(), SITE);
     let (chain, rule) = ("PLUTO-FI-10.2.0.0-18", "-s 10.2.1.0/24");
     let spoilt = without(&listing(&desired), &format!("-A {chain} {rule}"));
@@ -172,7 +172,7 @@ fn a_missing_rule_is_put_in_and_what_stands_goes_on_counting() {
 }
 
 #[test]
-fn a_missing_rule_of_a_chains_own_is_put_in_at_its_place() {
+fn a_missing_rule_of_a_chains_own_is_installed_at_its_place() {
     let desired = DesiredState::from_rules(&all_rules(), SITE);
     let rule = "-m policy --dir in --pol ipsec -g PLUTO-DECRYPTED";
     let spoilt = without(&listing(&desired), &format!("-A PLUTO-FORWARD {rule}"));
@@ -200,7 +200,7 @@ fn where_what_accepts_is_missing_the_chain_is_filled_again_with_what_the_others_
 }
 
 #[test]
-fn what_somebody_put_into_a_chain_of_ours_is_told_and_goes() {
+fn what_somebody_added_to_a_chain_of_ours_is_reported_and_goes() {
     let desired = DesiredState::from_rules(&all_rules(), SITE);
     let all = listing(&desired);
     let rule = "-s 10.66.0.0/16 -j DROP";
@@ -252,7 +252,7 @@ fn an_order_that_decides_is_drift() {
 }
 
 #[test]
-fn a_jump_that_is_missing_double_or_behind_others_is_put_in_first_and_once() {
+fn a_jump_that_is_missing_double_or_behind_others_is_installed_first_and_once() {
     let desired = DesiredState::from_rules(&all_rules(), SITE);
     let all = listing(&desired);
     let jump = "-A INPUT -j PLUTO-INPUT";
@@ -361,7 +361,7 @@ fn a_jump_that_is_to_be_last_is_put_behind_what_came_later() {
 }
 
 #[test]
-fn of_a_jump_that_the_administrator_puts_in_only_its_absence_is_told() {
+fn of_a_jump_that_the_administrator_installs_only_its_absence_is_reported() {
     let jump_config = JumpConfig {
         place: JumpPlace::Own,
         ..SITE

@@ -153,14 +153,14 @@ impl Case {
 }
 
 #[test]
-fn a_policy_with_a_way_to_the_far_network_needs_no_route() {
+fn a_policy_with_a_way_to_the_remote_network_needs_no_route() {
     for version in [&[][..], &[V5], &[V5, V54]] {
         assert!(case(version).lines().is_empty());
     }
 }
 
 #[test]
-fn a_far_network_that_no_route_leads_to_gets_one() {
+fn a_remote_network_that_no_route_leads_to_gets_one() {
     for no_route in [NoRoute::Network, NoRoute::Host] {
         let lines = case(&[]).reaching(Lookup::Unreachable(no_route)).lines();
         assert_eq!(lines, ["ip -4 route replace 10.2.0.0/24 via 192.0.2.254 dev eth0"]);
@@ -175,7 +175,7 @@ fn what_an_administrator_forbids_stays_forbidden() {
 }
 
 #[test]
-fn a_route_that_was_needed_is_needed_when_it_stands() {
+fn a_route_that_was_needed_is_needed_when_it_is_installed() {
     let mut case = case(&[]);
     case.recorded.own = case_unreachable();
     assert_eq!(
@@ -189,7 +189,7 @@ fn case_unreachable() -> Vec<NetObject> {
 }
 
 #[test]
-fn mtu_metric_and_source_make_a_route_and_stand_in_it() {
+fn mtu_metric_and_source_make_a_route_and_are_in_it() {
     assert_eq!(
         case(&[("PLUTO_MTU", "1400"), ("PLUTO_METRIC", "77")]).lines(),
         ["ip -4 route replace 10.2.0.0/24 via 192.0.2.254 dev eth0 mtu 1400 metric 77"]
@@ -276,7 +276,7 @@ fn a_range_is_routed_by_the_networks_that_make_it_up() {
 }
 
 #[test]
-fn a_peer_on_the_link_and_a_device_with_one_end_need_no_next_hop() {
+fn a_peer_on_the_link_and_an_interface_with_one_end_need_no_next_hop() {
     let on_link = case(&[("PLUTO_MTU", "1400"), ("PLUTO_NEXT_HOP", "198.51.100.1")]);
     assert_eq!(on_link.lines(), ["ip -4 route replace 10.2.0.0/24 dev eth0 mtu 1400"]);
     let mut one_end = case(&[("PLUTO_MTU", "1400")]);
@@ -299,7 +299,7 @@ fn a_next_hop_of_the_other_family_is_none() {
 }
 
 #[test]
-fn the_device_is_that_of_the_next_hop_but_since_5_4_the_daemons_word() {
+fn the_interface_is_that_of_the_next_hop_but_since_5_4_the_daemons_word() {
     let interface = |version: &[(&str, &str)]| {
         let mut case = case(&[version, &[("PLUTO_MTU", "1400")]].concat());
         case.answers.to_next_hop = Some(route_by("eth7", None));
@@ -311,7 +311,7 @@ fn the_device_is_that_of_the_next_hop_but_since_5_4_the_daemons_word() {
 }
 
 #[test]
-fn the_administrators_words_stand_in_the_route() {
+fn the_administrators_words_are_in_the_route() {
     let lines =
         |changes: &[(&str, &str)], before, after| case(changes).options(AlwaysRoute::Yes, before, after).lines();
     assert_eq!(
@@ -339,7 +339,7 @@ fn an_xfrm_interface_is_routed_to_unless_both_networks_are_one() {
 }
 
 #[test]
-fn the_tunnels_own_packets_pass_by_the_device_that_leads_to_the_peer() {
+fn the_tunnels_own_packets_pass_by_the_interface_that_leads_to_the_peer() {
     let default = [
         XFRM,
         &[
@@ -379,7 +379,7 @@ const VTI: &[(&str, &str)] = &[
 ];
 
 #[test]
-fn a_vti_device_is_made_before_it_is_routed_to() {
+fn a_vti_interface_is_made_before_it_is_routed_to() {
     let lines = |verb, more: &[(&str, &str)]| {
         case(&[VTI, &[("PLUTO_VERB", verb), ("VTI_IP", "10.8.0.1/24")], more].concat()).lines()
     };
@@ -411,7 +411,7 @@ fn a_vti_device_is_made_before_it_is_routed_to() {
 }
 
 #[test]
-fn a_gateway_in_the_far_network_of_a_vti_device_is_pinned() {
+fn a_gateway_in_the_remote_network_of_a_vti_interface_is_pinned() {
     let mut case = case(&[VTI, &[("PLUTO_PEER_CLIENT", "192.0.2.0/24")]].concat());
     case.answers.to_peer = Some(route_by("eth0", None));
     let lines = case.lines();
@@ -426,7 +426,7 @@ fn a_gateway_in_the_far_network_of_a_vti_device_is_pinned() {
 }
 
 #[test]
-fn a_far_host_on_our_own_network_is_answered_for_and_routed() {
+fn a_remote_host_on_our_own_network_is_answered_for_and_routed() {
     let host = |more: &[(&str, &str)]| {
         let mut case = case(&[&[("PLUTO_PEER_CLIENT", "10.1.0.77/32")], more].concat());
         case.answers.to_peer = Some(route_by("eth1", None));
@@ -462,7 +462,7 @@ fn a_far_host_on_our_own_network_is_answered_for_and_routed() {
 }
 
 #[test]
-fn klips_routes_every_network_into_its_device() {
+fn klips_routes_every_network_into_its_interface() {
     let openswan = [
         ("PLUTO_STACK", "klips"),
         ("PLUTO_VERSION", "2.0"),
@@ -524,7 +524,7 @@ fn the_route_to_ciscos_gateways_goes_at_down() {
 }
 
 #[test]
-fn a_key_is_a_network_and_a_device_of_the_tunnels_own() {
+fn a_key_is_a_network_and_an_interface_of_the_tunnels_own() {
     let key = |changes: &[(&str, &str)]| RoutingKey::from_routing(&case(changes).routing).to_string();
     assert_eq!(key(&[]), "10.2.0.0-24");
     assert_eq!(key(VTI), "10.2.0.0-24@vti01");

@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_meant_as_an_address_is_never_taken_for_a_device() {
+    fn what_is_meant_as_an_address_is_never_taken_for_an_interface() {
         for text in ["192.0.2.300", "10.0.0.0/8", "10.1.2.x", "fe80::1", "eth0:1"] {
             assert!(is_meant(text), "{text}");
         }

@@ -137,19 +137,19 @@ fn killed_up(up: Call, settles_as: bool, backend: Backend) {
 
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
-fn a_killed_up_of_libreswans_that_restricts_is_undone_in_every_table_with_its_guard_on_nft() {
+fn a_killed_up_of_libreswans_that_restricts_is_undone_in_every_table_with_its_blocked_pair_on_nft() {
     killed_up(libreswan_up(), false, Backend::Nft);
 }
 
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
-fn a_killed_up_of_libreswans_that_restricts_is_undone_in_every_table_with_its_guard_on_legacy() {
+fn a_killed_up_of_libreswans_that_restricts_is_undone_in_every_table_with_its_blocked_pair_on_legacy() {
     killed_up(libreswan_up(), false, Backend::Legacy);
 }
 
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
-fn a_killed_up_of_strongswans_that_restricts_is_completed_in_every_table_with_its_guard() {
+fn a_killed_up_of_strongswans_that_restricts_is_completed_in_every_table_with_its_blocked_pair() {
     killed_up(strongswan_up(), true, Backend::Nft);
 }
 

@@ -89,7 +89,7 @@ fn that_there_is_no_way_is_an_answer() {
 
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
-fn a_device_is_told_by_its_name() {
+fn an_interface_is_recognized_by_its_name() {
     let machine = gateway();
     let link = |name: &str| {
         let interface: Interface = name.parse().unwrap();

@@ -53,7 +53,7 @@ fn a_refusal_names_the_item_and_the_reason() {
 
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
-fn a_refusal_is_told_by_its_number() {
+fn a_refusal_is_reported_by_its_number() {
     let machine = gateway();
     let item = NetObject::Route(route("10.2.0.0/24", "down0"));
     let error = machine.inside(|| Kernel::open().unwrap().install(&item).unwrap_err());
@@ -65,7 +65,7 @@ fn a_refusal_is_told_by_its_number() {
 
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
-fn what_went_with_its_device_is_absent() {
+fn what_went_with_its_interface_is_absent() {
     let machine = gateway();
     let address = AssignedAddress {
         address: "10.1.0.1/32".parse().unwrap(),

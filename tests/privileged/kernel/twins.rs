@@ -226,7 +226,7 @@ fn a_route_takes_the_place_of_the_one_that_was_there() {
 
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
-fn what_stands_already_is_left_alone() {
+fn what_is_installed_already_is_left_alone() {
     let machine = gateway();
     let items = rules().into_iter().map(NetObject::Rule);
     let items = items.chain(addresses().into_iter().step_by(2).map(NetObject::Address));

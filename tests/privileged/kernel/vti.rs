@@ -83,7 +83,7 @@ fn a_vti_that_cannot_be_finished_is_not_left_half_made() {
 
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
-fn a_device_that_is_no_vti_is_not_taken_out_as_one() {
+fn an_interface_that_is_no_vti_is_not_removed_as_one() {
     let machine = gateway();
     let before = configuration(&machine);
     assert_eq!(

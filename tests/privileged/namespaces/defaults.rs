@@ -159,7 +159,7 @@ impl Site {
 
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
-fn real_packets_into_a_tunnels_device_keep_their_source_whatever_is_masqueraded() {
+fn real_packets_into_a_tunnels_interface_keep_their_source_whatever_is_masqueraded() {
     for (backend, family) in twins() {
         let site = Site::new(backend, family);
         let what = format!("{backend} {family}");
@@ -241,7 +241,7 @@ fn a_nat_table_that_takes_no_rules_leaves_the_tunnel_up_with_one_warning() {
 
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
-fn a_tunnel_whose_rules_are_not_taken_stands_unless_its_policy_restricts() {
+fn a_tunnel_whose_rules_are_not_taken_is_up_unless_its_policy_restricts() {
     let ups = [
         libreswan_up(),
         strongswan_up(),
@@ -271,7 +271,7 @@ fn a_tunnel_whose_rules_are_not_taken_stands_unless_its_policy_restricts() {
 
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
-fn a_tunnel_that_stands_without_its_rules_gets_its_source_address_all_the_same() {
+fn a_tunnel_that_is_up_without_its_rules_gets_its_source_address_all_the_same() {
     let router = Router::new();
     let machine = &router.machine;
     machine.settings("");

@@ -100,7 +100,7 @@ fn a_record_that_cannot_be_read_is_no_obstacle() {
 
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
-fn an_administrators_rule_that_leads_to_us_is_told_and_goes_only_when_asked() {
+fn an_administrators_rule_that_leads_to_a_chain_of_ours_is_reported_and_goes_only_when_asked() {
     for backend in VARIANTS {
         let machine = Namespace::new(backend);
         let before = machine.listing();

@@ -107,7 +107,7 @@ fn assert_one_order(backend: Backend, family: Family, tunnels: [[&str; 2]; 4]) {
 
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
-fn tunnels_that_overlap_stand_in_one_order_in_the_kernel_whichever_came_up_last() {
+fn tunnels_that_overlap_have_one_order_in_the_kernel_whichever_came_up_last() {
     for backend in VARIANTS {
         assert_one_order(backend, Family::Ipv4, V4);
         assert_one_order(backend, Family::Ipv6, V6);

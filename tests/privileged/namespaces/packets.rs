@@ -119,7 +119,7 @@ fn wrong_lines(backend: Backend, family: Family, mark: ForeignMark) -> Vec<Strin
 
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
-fn real_packets_in_clear_pass_and_are_dropped_as_the_table_says() {
+fn real_unencrypted_packets_pass_and_are_dropped_as_the_table_says() {
     let mut all = Vec::new();
     for (backend, family) in twins() {
         for mark in [ForeignMark::Nothing, ForeignMark::AllBits] {

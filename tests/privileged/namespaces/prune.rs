@@ -109,7 +109,7 @@ fn what_has_its_policy_stays_and_what_has_none_goes() {
 
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
-fn a_tunnel_whose_policy_has_another_number_is_kept_and_told() {
+fn a_tunnel_whose_policy_has_another_number_is_kept_and_reported() {
     let machine = Namespace::new(Backend::Nft);
     let up = strongswan_up();
     machine.hook().expect_success(&up);

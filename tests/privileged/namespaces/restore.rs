@@ -62,7 +62,7 @@ fn run_commands(machine: &Namespace, commands: &[&str]) {
 
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
-fn whatever_somebody_did_is_mended_and_a_second_time_nothing_is() {
+fn whatever_somebody_did_is_repaired_and_a_second_time_nothing_is() {
     for backend in VARIANTS {
         let expected = everything(&machine_with_tunnels(backend));
         for (how, commands) in WAYS {
@@ -113,7 +113,7 @@ fn count(machine: &Namespace, family: Family) -> String {
 
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
-fn what_stands_goes_on_counting() {
+fn installed_rules_keep_counting() {
     for backend in VARIANTS {
         let machine = machine_with_tunnels(backend);
         let before = count(&machine, Family::Ipv4);
@@ -183,7 +183,7 @@ fn beside_calls_and_reloads_nothing_is_lost() {
 
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
-fn without_anything_on_record_what_is_left_of_ours_goes() {
+fn without_any_record_what_is_left_of_ours_goes() {
     for backend in VARIANTS {
         let machine = Namespace::new(backend);
         let before = machine.listing();

@@ -320,7 +320,7 @@ fn a_route_that_the_kernel_refuses_leaves_nothing_and_one_line() {
 
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
-fn a_refused_change_leaves_the_route_that_stood() {
+fn a_refused_change_leaves_the_route_that_was_there() {
     let router = Router::new();
     router.expect_success(&route());
     let routed = router.state();
@@ -390,7 +390,7 @@ fn a_moving_tunnel_keeps_its_source_address() {
 
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
-fn a_far_network_without_a_route_gets_one_from_the_hook() {
+fn a_remote_network_without_a_route_gets_one_from_the_hook() {
     let router = Router::new();
     router.machine.run("ip route del default".split(' '), "");
     let before = router.state();
@@ -541,7 +541,7 @@ fn a_dry_run_shows_lines_that_do_the_same() {
 
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
-fn restore_says_nothing_of_routes_that_stand() {
+fn restore_says_nothing_of_routes_that_are_installed() {
     let router = Router::new();
     router.expect_success(&route());
     let nothing = "nothing to restore, all rules are loaded\n";

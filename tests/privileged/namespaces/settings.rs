@@ -303,7 +303,7 @@ impl Pair {
 
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
-fn our_jumps_stand_where_the_administrator_wants_them() {
+fn our_jumps_are_where_the_administrator_wants_them() {
     for backend in [Backend::Nft, Backend::Legacy] {
         for place in ["first", "last", "own"] {
             let mut pair = match place {
@@ -420,7 +420,7 @@ fn every_setting_of_the_gateway_is_taken_listed_changed_and_undone_by_legacy() {
 
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
-fn networks_are_held_apart_from_start_on_until_that_is_lifted() {
+fn networks_are_blocked_from_start_on_until_that_is_unblocked() {
     for backend in [Backend::Nft, Backend::Legacy] {
         let mut pair = Pair::new(backend);
         let [v4, v6] = Family::ALL.map(ups);

@@ -143,7 +143,7 @@ fn every_peer_that_has_a_tunnel_up_is_shown_and_what_all_of_them_are_allowed() {
 
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
-fn what_differs_is_told_in_a_line_with_the_command_that_mends_it() {
+fn what_differs_is_reported_in_a_line_with_the_command_that_fixes_it() {
     for backend in VARIANTS {
         let machine = Namespace::new(backend);
         machine.hook().expect_success(&libreswan_up());
@@ -161,7 +161,10 @@ fn what_differs_is_told_in_a_line_with_the_command_that_mends_it() {
         ] {
             assert!(text.contains(&format!("{backend}-{line}")), "{text}");
         }
-        assert!(text.starts_with("NOT OK: 3 problems (2 tunnels)"), "{text}");
+        assert!(
+            text.starts_with("NOT OK: 16 missing chains, 1 missing jump, 1 unexpected rule (2 tunnels up)"),
+            "{text}"
+        );
         assert_eq!(text.matches("  fix: pluto-updown restore\n").count(), 1, "{text}");
         let (_, whole) = status(&machine.hook(), &["-v"]);
         assert_eq!(whole.matches(" -- fix: pluto-updown restore\n").count(), 3, "{whole}");
@@ -202,7 +205,7 @@ fn a_peers_words_do_nothing_to_a_terminal() {
 
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
-fn a_daemon_that_runs_no_more_is_told() {
+fn a_daemon_that_has_exited_is_reported() {
     let machine = Namespace::new(Backend::Nft);
     let mut daemon = Daemon::start(&machine, "pluto");
     daemon.calls(&libreswan_up());
@@ -255,4 +258,29 @@ fn watching_shows_rates_and_ends_with_its_reader() {
     let text = ending.out_text();
     assert!(text.matches("NAME ").count() >= 2, "{text}");
     assert!(text.contains("RX/s") && !text.contains('\u{1b}'), "{text}");
+}
+
+#[test]
+#[ignore = "needs root, iptables and strace: run by contrib/test"]
+fn each_record_is_read_once() {
+    let machine = Namespace::new(Backend::Nft);
+    let ups = [2, 3, 4].map(|number| {
+        strongswan_up()
+            .of_tunnel(number)
+            .with("PLUTO_REQID", number.to_string())
+    });
+    ups.iter().for_each(|up| machine.hook().expect_success(up));
+    machine.hook().expect_success(&v6());
+    let log = machine.path("strace").display().to_string();
+    let strace = tool("strace").display().to_string();
+    let hook = machine.started_by(&[&strace, "-f", "-e", "trace=openat", "-o", &log]);
+    assert_eq!(status(&hook, &[]).0, 0);
+    let opened = fs::read_to_string(&log).expect("what strace has written");
+    for name in ["tunnel-2", "tunnel-3", "tunnel-4", "v6"] {
+        assert_eq!(
+            opened.matches(&format!("/tunnels/{name}-")).count(),
+            1,
+            "{name}: {opened}"
+        );
+    }
 }

@@ -116,7 +116,7 @@ fn undisturbed_tables(backend: Backend, family: Family, calls: &[Call]) -> [Stri
 
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
-fn a_nat_table_that_was_flushed_or_loaded_anew_is_mended_at_the_next_change() {
+fn a_nat_table_that_was_flushed_or_reloaded_is_repaired_at_the_next_change() {
     for (backend, family) in twins() {
         for how in ["flushed", "restored", "both restored"] {
             let reload = |machine: &Namespace| match how {
@@ -153,7 +153,7 @@ fn a_nat_table_that_was_flushed_or_loaded_anew_is_mended_at_the_next_change() {
 /// A filter table that alone was loaded again: what puts it right looks after the nat table too, and leaves it as it is.
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
-fn a_filter_table_that_was_loaded_anew_is_mended_beside_the_nat_table() {
+fn a_filter_table_that_was_reloaded_is_repaired_beside_the_nat_table() {
     for (backend, family) in twins() {
         let machine = machine(backend);
         machine.hook().expect_success(&cat(family, 1));

@@ -49,7 +49,7 @@ fn assert_stays_where_it_is(backend: Backend, other: Backend, up: &Call) {
 
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
-fn a_tunnel_is_taken_out_with_the_variant_it_was_put_in_with() {
+fn a_tunnel_is_removed_with_the_variant_it_was_installed_with() {
     for (backend, other) in [(Backend::Nft, Backend::Legacy), (Backend::Legacy, Backend::Nft)] {
         for up in [libreswan_up(), strongswan_up()] {
             assert_stays_where_it_is(backend, other, &up);
@@ -59,7 +59,7 @@ fn a_tunnel_is_taken_out_with_the_variant_it_was_put_in_with() {
 
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
-fn tunnels_of_both_variants_stand_beside_each_other() {
+fn tunnels_of_both_variants_are_up_beside_each_other() {
     let machine = Namespace::new(Backend::Nft);
     let before = machine.listing();
     let legacy_before = own_chain_sizes(&machine.saved_by(Backend::Legacy, Family::Ipv4));
@@ -92,7 +92,7 @@ fn tunnels_of_both_variants_stand_beside_each_other() {
 
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
-fn both_families_stand_beside_each_other() {
+fn both_families_are_installed_beside_each_other() {
     for backend in VARIANTS {
         let machine = Namespace::new(backend);
         let before = machine.listing();
@@ -157,4 +157,41 @@ fn the_systems_own_iptables_and_the_default_folder_do() {
         machine.shell("ls -d /run/pluto-updown 2>/dev/null || echo gone"),
         "gone\n"
     );
+}
+
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn start_moves_what_the_other_variant_has() {
+    for (backend, other) in [(Backend::Nft, Backend::Legacy), (Backend::Legacy, Backend::Nft)] {
+        let machine = Namespace::new(backend);
+        machine.settings("[gateway]\nesp = \"negotiated\"\n[tunnel]\nallow = \"replies\"\n");
+        let own_of = |backend| Family::ALL.map(|family| own_chain_sizes(&machine.saved_by(backend, family)));
+        let before = [backend, other].map(own_of);
+        fs::remove_dir_all(machine.programs()).expect("no other programs");
+        let [first, later] = [backend, other].map(|plain| {
+            let folder = link_both(&machine, &plain.to_string(), plain);
+            machine.hook().option("--programs", folder)
+        });
+        let inner6 = find_call("libreswan-4.10", "net-net", "up-client")
+            .with("PLUTO_MY_CLIENT", "fd00:1::/64")
+            .with("PLUTO_PEER_CLIENT", "fd00:2::/64");
+        assert_eq!(first.operate(&["start"]).code, Some(0));
+        first.expect_success(&strongswan_up());
+        first.expect_success(&inner6);
+        let status = later.operate(&["status"]).out_text();
+        assert!(status.contains("to install with the present iptables"), "{status}");
+        let started = later.operate(&["start"]);
+        assert_eq!(started.code, Some(0), "{backend}: {}", started.err_text());
+        assert_eq!(own_of(backend), before[0], "{backend}");
+        let peers = machine.saved_by(other, Family::Ipv4);
+        assert!(peers.contains("-A PLUTO-E-"), "{backend}: {peers}");
+        assert_eq!(
+            later.operate(&["restore"]).out_text(),
+            "nothing to restore, all rules are loaded\n"
+        );
+        later.expect_success(&strongswan_up().opposite());
+        later.expect_success(&inner6.clone().with_verb("down-client"));
+        assert_eq!(later.operate(&["stop"]).code, Some(0));
+        assert_eq!([backend, other].map(own_of), before, "{backend}");
+    }
 }

@@ -110,7 +110,7 @@ fn a_difference_needs_a_row_and_a_row_a_difference() {
 }
 
 #[test]
-fn every_row_stands_in_the_documentation() {
+fn every_row_is_in_the_documentation() {
     let document = include_str!("../../../docs/differences.md");
     for row in TABLE {
         let only = match row.versions {

@@ -167,7 +167,7 @@ proptest! {
     #![proptest_config(cases(60))]
 
     #[test]
-    fn what_is_explained_of_a_packet_is_what_becomes_of_it(file in files(), up in ups(), packets in prop::collection::vec(packets(), 60)) {
+    fn what_is_explained_of_a_packet_is_what_happens_to_it(file in files(), up in ups(), packets in prop::collection::vec(packets(), 60)) {
         let mut world = world(&file, &up);
         let wanted = desired_state(world.folder.path());
         let rules = RulesetModel::new(&wanted);

@@ -4,7 +4,7 @@ use std::fs;
 use std::process::{Command, Stdio};
 
 use super::fakes::Fakes;
-use crate::support::binary::{Call, Ending, is_printable};
+use crate::support::binary::{Call, Ending, Hook, is_printable};
 use crate::support::captures::{find_call, libreswan_up, strongswan_up};
 
 /// What it says; nothing but listings is started, and nothing is changed.
@@ -107,7 +107,7 @@ fn assert_is(fakes: &Fakes, text: &str, name: &str, expected: &str) {
 }
 
 #[test]
-fn a_tunnel_is_told_in_sentences_and_drawn() {
+fn a_tunnel_is_explained_in_sentences_and_drawn() {
     let mut fakes = gateway();
     for (name, expected) in [
         ("net-net", include_str!("explained/net-net.txt")),
@@ -159,7 +159,7 @@ fn the_answer_comes_first_with_the_setting_that_decides_and_the_remedy() {
 }
 
 #[test]
-fn a_blocked_pair_is_told_with_the_tunnels_that_are_up() {
+fn a_blocked_pair_is_reported_with_the_tunnels_that_are_up() {
     let mut fakes = gateway();
     fakes.expect_success(&strongswan_up().opposite());
     let others = find_call("strongswan-6.0.1", "ports", "up-client").with("PLUTO_REQID", "5");
@@ -179,7 +179,7 @@ fn a_blocked_pair_is_told_with_the_tunnels_that_are_up() {
 }
 
 #[test]
-fn what_is_set_now_and_not_applied_is_told_so() {
+fn what_is_set_now_and_not_applied_is_reported_so() {
     let mut fakes = gateway();
     let ask = ["10.2.0.7", "10.1.0.9", "443"];
     fakes.settings("# new\n[tunnel]\nallow = [\"tcp/443\"]\n");
@@ -238,6 +238,62 @@ fn more_than_three_tunnels_are_a_list_to_choose_from() {
         &["10.2.0.7", "10.1.0.9", "--diagram"],
         2,
         &["the name of one tunnel"],
+    );
+}
+
+#[test]
+fn two_or_three_tunnels_are_listed_in_the_order_of_numbers_and_then_explained() {
+    let mut fakes = Fakes::new();
+    for number in [10, 2, 9] {
+        fakes.expect_success(&libreswan_up().with("PLUTO_PEER_CLIENT", format!("10.9.{number}.0/24")));
+    }
+    let text = explain_output(&mut fakes, &["net-net"]);
+    let (list, blocks) = text.split_once("\n\n").expect("a list before the first tunnel");
+    let networks = ["10.9.2.0/24", "10.9.9.0/24", "10.9.10.0/24"];
+    assert!(
+        list.starts_with("3 tunnels of net-net; name one by its short name\n"),
+        "{text}"
+    );
+    for text in [list, blocks] {
+        let places = networks.map(|network| text.find(network).expect("a network"));
+        assert!(places.is_sorted(), "{text}");
+    }
+    assert_eq!(blocks.matches("\nALLOWED\n").count(), 3, "{text}");
+}
+
+#[test]
+fn the_list_of_tunnels_says_too_where_the_kernel_differs_or_nothing_is_recorded() {
+    let mut fakes = gateway();
+    fakes.tables[0]
+        .restore("*filter\n-D FORWARD -j PLUTO-FORWARD\nCOMMIT\n")
+        .unwrap();
+    let ending = explain(&mut fakes, &[]);
+    let text = ending.out_text();
+    assert_eq!(ending.code, Some(1), "{text}");
+    assert!(
+        text.starts_with("WARNING: the kernel differs from the record"),
+        "{text}"
+    );
+    assert!(text.contains("\n\n3 tunnels up\n"), "{text}");
+    let elsewhere = fakes.path("elsewhere");
+    let hook = Hook::new()
+        .option("--state-dir", &elsewhere)
+        .option("--programs", fakes.programs());
+    for words in [&["explain"][..], &["explain", "10.2.0.7", "10.1.0.9", "22"]] {
+        let ending = hook.operate(words);
+        let text = ending.out_text();
+        assert_eq!(ending.code, Some(1), "{text}");
+        assert!(
+            text.starts_with("WARNING: nothing is recorded\n  chains of pluto-updown are loaded"),
+            "{text}"
+        );
+    }
+    let ending = hook.operate(&["explain", "net-net"]);
+    assert_eq!(ending.code, Some(1));
+    assert!(
+        ending.err_text().contains("chains of pluto-updown are loaded"),
+        "{}",
+        ending.err_text()
     );
 }
 
@@ -340,7 +396,7 @@ fn of_tunnels_that_overlap_the_one_that_restricts_decides_whichever_came_up_last
 }
 
 #[test]
-fn every_tunnel_of_a_connection_is_told_and_a_short_name_means_one() {
+fn every_tunnel_of_a_connection_is_explained_and_a_short_name_means_one() {
     let mut fakes = Fakes::new();
     fakes.expect_success(&libreswan_up());
     fakes.expect_success(&libreswan_up().with("PLUTO_PEER_CLIENT", "10.9.0.0/24"));
@@ -516,7 +572,7 @@ fn every_peer_that_has_a_tunnel_up_is_named_with_where_it_is_set_what_it_may() {
 
 /// The model of the rules is the present one: it would tell a path that no packet takes.
 #[test]
-fn no_path_is_told_of_rules_that_an_older_version_installed() {
+fn no_path_is_shown_for_rules_that_an_older_version_installed() {
     let mut fakes = gateway();
     let note = fakes.namespace().join("plain-ipv4/place");
     let present = fs::read_to_string(&note).expect("the note of the layout");
@@ -587,6 +643,8 @@ fn no_line_is_wider_than_the_terminal() {
             "CN=somebody with a long name, OU=and a department, O=Example, C=CH",
         );
     fakes.expect_success(&long);
+    // So that the listing is the present one.
+    fakes.operate(&["status"]);
     for words in [
         &[][..],
         &["net-net"],

@@ -40,7 +40,7 @@ fn charon_keeps_a_tunnel_whose_up_failed_and_status_says_so() {
     assert_eq!(ending.code, Some(1));
     let text = ending.out_text();
     assert!(
-        text.starts_with("NOT OK: 1 problem (1 tunnel, 1 without rules)"),
+        text.starts_with("NOT OK: 1 tunnel up without rules (1 tunnel up)"),
         "{text}"
     );
     assert!(text.contains("net-net (10.2.0.0/24): up without rules for "), "{text}");
@@ -109,6 +109,32 @@ fn the_next_up_or_the_down_or_a_flush_ends_it() {
         end(&mut fakes);
         fakes.assert_forgotten();
     }
+}
+
+/// Two SAs of one peer with equal selectors: the old and the new one at a reauthentication. charon numbers them.
+#[test]
+fn of_two_ups_without_rules_a_down_ends_one() {
+    let at = |number: &str| strongswan_up().with("PLUTO_UNIQUEID", number);
+    for ended in ["1", "2", "7"] {
+        let mut fakes = Fakes::new();
+        refusing(&mut fakes, &at("1"));
+        refusing(&mut fakes, &at("2"));
+        assert_eq!(without_rules_in_json(&mut fakes).len(), 2);
+        fakes.expect_success(&at(ended).opposite());
+        assert_eq!(without_rules_in_json(&mut fakes).len(), 1, "{ended}");
+        // A rekey of IKE has given another number, without a call.
+        fakes.expect_success(&at("8").opposite());
+        fakes.assert_forgotten();
+    }
+    let mut fakes = Fakes::new();
+    refusing(&mut fakes, &at("1"));
+    refusing(&mut fakes, &at("2"));
+    fakes.expect_success(&at("3"));
+    assert_eq!(
+        without_rules_in_json(&mut fakes),
+        Vec::<Value>::new(),
+        "they have rules now"
+    );
 }
 
 /// Others' calls leave it alone, and so does a second peer of the same selectors.
@@ -232,7 +258,7 @@ fn a_late_down_ends_what_failed_before_it_at_once() {
 
 /// Whatever the reason: the settings, the lock, or what the tunnel is.
 #[test]
-fn every_reason_is_told_on_one_printable_line() {
+fn every_reason_is_reported_on_one_printable_line() {
     let mut fakes = Fakes::new();
     let hostile = strongswan_up().with("PLUTO_PEER_ID", "a/b\u{1b}[2J\u{202e}'\"\\ ".repeat(20));
     fakes.settings("[tunnel]\nallow = \"everything\"\n");

@@ -16,5 +16,6 @@ mod record;
 mod replay;
 mod resolver;
 mod start;
+mod status;
 mod stderr;
 mod variables;

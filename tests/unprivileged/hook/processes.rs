@@ -104,7 +104,7 @@ fn a_failure_that_is_no_drift_is_not_tried_again() {
 }
 
 #[test]
-fn a_replacement_that_fails_leaves_the_tunnel_that_stood() {
+fn a_replacement_that_fails_leaves_the_tunnel_that_was_up() {
     let mut fakes = with_a_tunnel();
     fakes.restore_does("exit 1");
     fails(

@@ -188,7 +188,7 @@ fn a_lock_that_is_never_released_stops_the_call_in_the_end() {
 }
 
 #[test]
-fn files_that_are_none_of_ours_are_left_alone_while_a_tunnel_stands() {
+fn files_that_are_none_of_ours_are_left_alone_while_a_tunnel_is_up() {
     let mut fakes = with_a_tunnel(&libreswan_up());
     let strange = fakes.namespace().join("daemons");
     fs::create_dir(&strange).expect("a folder");

@@ -279,7 +279,7 @@ fn without_domains_or_without_unbound_the_file_is_what_changes() {
 }
 
 #[test]
-fn an_unbound_that_has_gone_needs_not_be_told() {
+fn an_unbound_that_has_gone_needs_no_command() {
     let client = Client::new();
     client.process_is("unbound");
     client.programs_input(&up());
@@ -318,7 +318,7 @@ fn systemd_resolved_gets_what_all_have_and_in_the_end_what_it_had() {
 }
 
 #[test]
-fn systemd_resolved_is_told_where_the_file_is_its_own() {
+fn systemd_resolved_is_configured_where_the_file_is_its_own() {
     let client = Client::new();
     client.is_systemd_resolveds();
     let output = client.programs_input(&up());
@@ -333,7 +333,7 @@ fn systemd_resolved_is_told_where_the_file_is_its_own() {
 }
 
 #[test]
-fn a_device_that_had_nothing_has_nothing_again() {
+fn an_interface_that_had_nothing_has_nothing_again() {
     let client = Client::new();
     client.programs_do("[ $# -gt 2 ] || { echo \"Link 3 ($2):\"; exit 0; }");
     let up = up_by_systemd().with("PLUTO_PEER_DOMAIN_INFO", "");
@@ -347,7 +347,7 @@ fn a_device_that_had_nothing_has_nothing_again() {
 }
 
 #[test]
-fn network_managers_service_is_told_and_nothing_else_changes() {
+fn network_managers_service_is_notified_and_nothing_else_changes() {
     let client = Client::new();
     let up = up()
         .with("PLUTO_NM_CONFIGURED", "1")
@@ -453,7 +453,7 @@ fn a_tunnel_that_is_refused_gets_no_name_servers_and_a_down_gives_them_back_in_a
 }
 
 #[test]
-fn a_tunnel_that_stands_without_its_rules_gets_its_name_servers() {
+fn a_tunnel_that_is_up_without_its_rules_gets_its_name_servers() {
     let client = Client::new();
     client.fakes.settings("");
     client.fakes.restore_does("exit 4");
@@ -538,7 +538,7 @@ fn a_process_of_a_user_is_no_name_server() {
 }
 
 #[test]
-fn an_unbound_that_was_started_anew_is_told_everything_at_the_next_call() {
+fn an_unbound_that_was_restarted_gets_everything_at_the_next_call() {
     let client = Client::new();
     client.process_of_is(0, 1, "unbound");
     client.programs_input(&up());
@@ -559,7 +559,7 @@ fn an_unbound_that_was_started_anew_is_told_everything_at_the_next_call() {
 }
 
 #[test]
-fn what_is_not_confirmed_is_on_record_and_tried_again_at_every_call() {
+fn what_is_not_confirmed_is_recorded_and_tried_again_at_every_call() {
     for (is_unbound, failure) in [
         (true, "exit 1"),
         (false, "exit 1"),
@@ -626,7 +626,7 @@ fn every_command_makes_up_for_what_was_not_confirmed() {
 }
 
 #[test]
-fn a_device_that_is_gone_needs_nothing_undone() {
+fn an_interface_that_is_gone_needs_nothing_undone() {
     let client = Client::new();
     client.programs_input(&up_by_systemd());
     client.programs_do("echo 'Failed to resolve interface \"w0\": No such device' >&2; exit 1");
@@ -692,7 +692,7 @@ fn age_to_format_1(client: &Client) {
 }
 
 #[test]
-fn name_servers_that_the_first_version_recorded_are_given_back() {
+fn name_servers_that_the_first_version_recorded_are_restored() {
     for (process, up, told) in [
         ("init", up(), ""),
         ("unbound", up(), "unbound-control [forward_remove] [example.test]\n"),

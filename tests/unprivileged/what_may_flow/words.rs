@@ -202,7 +202,7 @@ fn prefix_without_hash(prefix: &str) -> String {
 }
 
 #[test]
-fn addresses_are_told_in_the_other_family() {
+fn addresses_are_written_in_the_other_family() {
     assert_eq!(in_ipv6("x = [\"10.1.0.0/24\"]"), "x = [\"fd00::a01:0/120\"]");
     assert_eq!(
         in_ipv6("-> clear(w0) 0.0.0.0/0 tcp 4 80: passes, as from 10.9.9.1"),

@@ -162,7 +162,7 @@ fn a_daemon_that_runs_without_any_policy_in_the_kernel_leaves_a_doubt() {
 }
 
 #[test]
-fn a_tunnel_with_a_device_goes_by_what_the_devices_packets_bear() {
+fn a_tunnel_with_an_interface_goes_by_what_the_interfaces_packets_bear() {
     let vti = record(
         LIBRESWAN,
         &[

@@ -199,7 +199,7 @@ fn a_connection_says_for_whom_it_counts() {
 }
 
 #[test]
-fn pairs_may_stand_wherever_the_block_comes_from() {
+fn pairs_may_be_wherever_the_block_comes_from() {
     let pairs = "between = [[\"10.1.0.0/24\", \"10.2.0.0/24\"], [\"fd01::/64\", \"fd02::1\"]]";
     let own = format!("[[connection]]\nname = \"a\"\nwhen-down = \"block\"\n{pairs}\n");
     let inherited = format!("[[connection]]\nname = \"a\"\n{pairs}\n[tunnel]\nwhen-down = \"block\"\n");
@@ -221,7 +221,7 @@ fn last_is_a_place_for_what_only_accepts() {
 }
 
 #[test]
-fn one_for_every_tunnel_may_stand_at_the_end() {
+fn one_for_every_tunnel_may_be_at_the_end() {
     let text =
         "[[connection]]\nname = \"a\"\n[[connection]]\nname = \"*\"\npeer-id = \"*\"\n[[connection]]\nname = \"*\"\n";
     assert_eq!(parsed(text).connections.len(), 3);

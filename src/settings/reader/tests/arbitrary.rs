@@ -218,7 +218,7 @@ fn pieces() -> impl Strategy<Value = String> {
     ]
 }
 
-fn assert_told_well(text: &str) {
+fn assert_well_reported(text: &str) {
     if let Err(Malformed { line, message }) = Settings::parse(text) {
         assert!(message.bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{message:?}");
         assert!(
@@ -245,12 +245,12 @@ proptest! {
 
     #[test]
     fn any_text_is_read_or_refused_in_one_line(text in any::<String>()) {
-        assert_told_well(&text);
+        assert_well_reported(&text);
     }
 
     #[test]
     fn any_pieces_are_read_or_refused_in_one_line(pieces in vec(pieces(), 0..12)) {
-        assert_told_well(&pieces.concat());
+        assert_well_reported(&pieces.concat());
     }
 
     #[test]
@@ -262,8 +262,8 @@ proptest! {
         let mut text = rendered(&settings);
         // All of it is ASCII.
         text.insert_str(cut.index(text.len()), &put);
-        assert_told_well(&text);
-        assert_told_well(&text[..cut.index(text.len())]);
+        assert_well_reported(&text);
+        assert_well_reported(&text[..cut.index(text.len())]);
     }
 }
 

@@ -120,7 +120,7 @@ fn the_whole_files_in_the_manual_are_understood() {
 }
 
 #[test]
-fn the_error_in_the_manual_is_one_that_is_told() {
+fn the_error_in_the_manual_is_one_that_is_reported() {
     let (_, message) = MANUAL.split_once("/etc/pluto-updown.toml:7: ").unwrap();
     let (message, _) = message.split_once("\n.Ed").unwrap();
     let text = "\n\n\n\n\n[tunnel]\nalow = \"all\"\n";

@@ -24,7 +24,7 @@ fn messages() -> Vec<(String, &'static str)> {
 }
 
 #[test]
-fn every_error_is_told_with_line_key_found_and_expected() {
+fn every_error_is_reported_with_line_key_found_and_expected() {
     let messages = messages();
     assert!(messages.len() > 80);
     for (text, message) in messages {
@@ -34,7 +34,7 @@ fn every_error_is_told_with_line_key_found_and_expected() {
 }
 
 #[test]
-fn the_first_error_in_the_file_is_told() {
+fn the_first_error_in_the_file_is_reported() {
     let text = "[tunnel]\nmss = 1\nallow = 1\n[gateway]\nike = 1\n";
     assert_eq!(Settings::parse(text).unwrap_err().line, 2);
 }

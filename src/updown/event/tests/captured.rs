@@ -132,7 +132,7 @@ fn reqids_are_those_that_the_kernel_had() {
 }
 
 #[test]
-fn tunnels_with_a_device_are_known_by_it() {
+fn tunnels_with_an_interface_are_known_by_it() {
     for file in [LIBRESWAN_4, LIBRESWAN_5, LIBRESWAN_54] {
         assert_eq!(
             up(file, "vti").tunnel().sa_match,

@@ -82,7 +82,7 @@ fn every_down_gives_back_whatever_it_says() {
 }
 
 #[test]
-fn systemd_resolved_is_told_on_the_device_whoever_the_client_is() {
+fn systemd_resolved_is_configured_on_the_interface_whoever_the_client_is() {
     let call = config_client(libreswan54()).with("PLUTO_DNS_RESOLVER", "systemd");
     let expected = DnsMeans::Systemd("eth0".parse().unwrap());
     for call in [
@@ -137,7 +137,7 @@ fn openswan_has_verbs_of_its_own_for_it() {
 }
 
 #[test]
-fn what_is_no_address_or_domain_is_left_out_and_told_once() {
+fn what_is_no_address_or_domain_is_left_out_and_reported_once() {
     let call = config_client(libreswan4())
         .with(
             "PLUTO_PEER_DOMAIN_INFO",
@@ -167,7 +167,7 @@ fn what_is_no_address_or_domain_is_left_out_and_told_once() {
 }
 
 #[test]
-fn network_manager_is_told_and_sees_to_the_file_itself() {
+fn network_manager_is_notified_and_takes_care_of_the_file_itself() {
     let call = config_client(libreswan4())
         .with("PLUTO_NM_CONFIGURED", "1")
         .with("PLUTO_PEER_BANNER", "wel\x1bcome")
@@ -196,7 +196,7 @@ fn network_manager_is_told_and_sees_to_the_file_itself() {
 }
 
 #[test]
-fn network_manager_is_told_of_an_attempt_that_failed() {
+fn network_manager_is_notified_of_an_attempt_that_failed() {
     for verb in ["disconnectNM", "disconnectNM-client", "disconnectNM-host-v6"] {
         for (call, service) in [
             (libreswan4(), NmService::Libreswan),

@@ -183,7 +183,7 @@ fn an_address_that_is_none_is_refused() {
 }
 
 #[test]
-fn words_for_no_device_are_names_like_others_elsewhere() {
+fn words_for_no_interface_are_names_like_others_elsewhere() {
     for text in ["unknown", "NULL", "%any"] {
         assert_eq!(
             strongswan().with("PLUTO_CONNECTION", text).tunnel().connection.as_str(),
