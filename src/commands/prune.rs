@@ -40,7 +40,7 @@ fn prune(command: &CommandContext<'_>, store: Store) -> Result<u8, HookError> {
     tidied?;
     // Without the lock, so that a program that hangs does not delay any tunnel's rules.
     drop(store);
-    close_late(command.options, command.namespace);
+    close_late(command.options, command.namespace, &command.peek());
     for trouble in command.settle_resolver(&kept)? {
         let _ = writeln!(text, "{trouble}");
     }

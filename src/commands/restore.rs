@@ -33,7 +33,7 @@ pub(super) fn run(options: &Options, detail: Detail) -> Result<u8, HookError> {
     let mut restored = restored?;
     // Without the lock, so that a program that hangs does not delay any tunnel's rules.
     drop(store);
-    close_late(command.options, command.namespace);
+    close_late(command.options, command.namespace, &command.peek());
     let kept = command.peek().dead_daemons()?.into_iter().collect();
     for trouble in command.settle_resolver(&kept)? {
         restored.fail(&trouble);

@@ -348,7 +348,7 @@ fn with_engine_for<R>(
     let changed = engine.housekeep().and_then(|()| change(&mut engine));
     let tidied = store.remove_unused();
     drop(store);
-    close_late(command.options, command.namespace);
+    close_late(command.options, command.namespace, &command.peek());
     let changed = changed?;
     tidied?;
     Ok(changed)

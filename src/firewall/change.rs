@@ -95,9 +95,10 @@ fn table_commands(change: &RulesetChange, table: Table) -> Vec<RestoreCommand> {
     let stays = |part: &&SharedChains| staying.contains(*part) || before.contains(*part);
     // Of the other buckets, the first one is checked on behalf of its dispatcher.
     let others = change.around.buckets.iter().copied().map(SharedChains::Bucket);
-    let others: Vec<_> = others
+    let mut others: Vec<_> = others
         .filter(|part| part.table() == table && !before.contains(part))
         .collect();
+    others.dedup_by_key(|part| part.as_bucket().map(|bucket| bucket.path));
     let mut commands = standing_checks(change, after.iter().filter(stays).chain(&others));
     delete_rules(&mut commands, &removed, &added);
     commands.extend(order.removals(&own_chains(&removed)));
@@ -136,7 +137,7 @@ fn own_chains(fragments: &[ChainFragment]) -> BTreeSet<&ChainName> {
 /// rule is one that does not lead to a dispatcher, where there is such, and the dispatchers in
 /// [`Around::long`] are not read at all.
 fn standing_checks<'a>(change: &RulesetChange, staying: impl Iterator<Item = &'a SharedChains>) -> Vec<RestoreCommand> {
-    let dispatchers = PacketPath::ALL.map(PacketPath::dispatcher);
+    let dispatchers = PacketPath::ALL.map(PacketPath::dispatcher_name);
     let long: Vec<_> = change.around.long.iter().map(|path| path.dispatcher()).collect();
     let is_read = |chain: &ChainName| !long.contains(chain);
     let mut checks: BTreeMap<Chain, Rule> = BTreeMap::new();
@@ -148,7 +149,7 @@ fn standing_checks<'a>(change: &RulesetChange, staying: impl Iterator<Item = &'a
         let is_costly = |rule: &Rule| {
             rule.target
                 .own_chain()
-                .is_some_and(|target| dispatchers.contains(target))
+                .is_some_and(|target| dispatchers.contains(&target.as_str()))
         };
         if is_short
             && checks

@@ -147,7 +147,10 @@ impl DispatchBucket {
     #[must_use]
     pub fn chain_name(&self) -> ChainName {
         let tag = self.path.tag();
-        let network = self.network.to_string().replace(':', ".").replace('/', "-") + self.precedence.suffix();
+        let network = match self.network {
+            IpNet::V4(_) => self.name_in_path(),
+            IpNet::V6(_) => self.name_in_path().replace(':', "."),
+        };
         if PREFIX.len() + tag.len() + 1 + network.len() <= LONGEST_CHAIN_NAME {
             return ChainName::from_parts(&[tag, &network]);
         }

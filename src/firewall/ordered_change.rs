@@ -105,14 +105,21 @@ impl<'a> OrderedChange<'a> {
                 AfterSlots::Nothing,
             ));
         }
-        for path in self.fresh.iter().map(|bucket| bucket.path).collect::<BTreeSet<_>>() {
+        let paths: BTreeSet<_> = self.fresh.iter().map(|bucket| bucket.path).collect();
+        let heads = match paths.is_empty() {
+            true => Vec::new(),
+            false => self.heads(),
+        };
+        for path in paths {
             // After all buckets is the jump to PLUTO-RI, which refuses packets that no tunnel has
             // allowed to the gateway.
             let after = match path == PacketPath::Input {
                 true => AfterSlots::Rules,
                 false => AfterSlots::Nothing,
             };
-            commands.extend(place_rules(&path.dispatcher(), self.dispatcher_slots(path), after));
+            let dispatcher = path.dispatcher();
+            let before = heads.iter().filter(|chain| **chain == dispatcher).count();
+            commands.extend(place_rules(&dispatcher, self.dispatcher_slots(path, before), after));
         }
         commands
     }
@@ -148,7 +155,8 @@ impl<'a> OrderedChange<'a> {
         removed.any(|other| other.fragment(self.table) == fragment)
     }
 
-    fn dispatcher_slots(&self, path: PacketPath) -> Vec<Slot> {
+    /// A path's dispatcher, which has so many rules before its buckets.
+    fn dispatcher_slots(&self, path: PacketPath, before: usize) -> Vec<Slot> {
         let stays = |bucket: &DispatchBucket| bucket.path == path && !self.dying.contains(bucket);
         let installed = self.change.around.buckets.iter().copied();
         let buckets: BTreeSet<_> = installed.chain(self.all_buckets()).filter(stays).collect();
@@ -156,30 +164,34 @@ impl<'a> OrderedChange<'a> {
             true => Slot::Coming(bucket.jump()),
             false => Slot::Installed(1),
         });
-        std::iter::once(Slot::Installed(self.before_buckets(path)))
-            .chain(jumps)
-            .collect()
+        std::iter::once(Slot::Installed(before)).chain(jumps).collect()
     }
 
     fn all_buckets(&self) -> impl Iterator<Item = DispatchBucket> {
         self.after.iter().filter_map(SharedChains::as_bucket)
     }
 
-    /// The number of rules before the buckets of a path, after the change.
-    fn before_buckets(&self, path: PacketPath) -> usize {
-        let chain = Chain::Own(path.dispatcher());
+    /// The chains of all rules that are at the head of their chain after the change, once for each
+    /// rule: in a dispatcher those come before the buckets.
+    fn heads(&self) -> Vec<ChainName> {
         let around = &self.change.around;
         let installed = around.parts.iter().filter(|part| !self.before.contains(part));
+        // A bucket's part is only its chain.
         let parts: Vec<_> = (installed.collect::<BTreeSet<_>>())
             .union(&self.after.iter().collect())
+            .filter(|part| part.as_bucket().is_none())
             .map(|part| part.fragment(self.change.jump_config))
             .collect();
         let own = self.change.added.iter().chain(&around.gateway);
         let fragments = parts.iter().chain(own.filter_map(|rules| rules.fragment(self.table)));
         let rules = fragments.flat_map(|fragment: &ChainFragment| &fragment.rules);
-        rules
-            .filter(|placed| placed.chain == chain && placed.position == RulePosition::Head)
-            .count()
+        let heads = rules.filter(|placed| placed.position == RulePosition::Head);
+        heads
+            .filter_map(|placed| match &placed.chain {
+                Chain::Own(chain) => Some(chain.clone()),
+                Chain::BuiltIn(_) => None,
+            })
+            .collect()
     }
 }
 

@@ -135,8 +135,8 @@ fn misplaced_mark(chain: &ChainName, rule: &Rule, places: &[ChainName]) -> Optio
 /// Whether a rule leads to all tunnels from a chain that is not one of a fixed number.
 fn no_tree(chain: &ChainName, rule: &Rule, target: &ChainName) -> Option<PlanFault> {
     let tunnels = Table::ALL.into_iter().flat_map(PacketPath::tunnel_paths);
-    let mut dispatchers = tunnels.chain(&PacketPath::REFUSE).map(|path| path.dispatcher());
-    let leads_to_all = *target == decrypted_chain() || dispatchers.any(|dispatcher| dispatcher == *target);
+    let mut dispatchers = tunnels.chain(&PacketPath::REFUSE).map(|path| path.dispatcher_name());
+    let leads_to_all = *target == decrypted_chain() || dispatchers.any(|dispatcher| dispatcher == target.as_str());
     let mut base_chains = BuiltIn::ALL.into_iter().map(base_chain);
     // PLUTO-I jumps to PLUTO-RI, after all tunnels.
     let fixed = [decrypted_chain(), unencrypted_chain(), PacketPath::Input.dispatcher()];
@@ -168,7 +168,9 @@ fn is_tunnel_chain(chain: &ChainName) -> bool {
     let is_block = |path: &PacketPath| [PacketPath::BlockIn, PacketPath::BlockOut].contains(path);
     let paths = PacketPath::ALL.into_iter().filter(|path| !is_block(path));
     let mut tags = paths.map(PacketPath::tag).chain(["C", "H"]);
-    let is_dispatcher = PacketPath::ALL.into_iter().any(|path| path.dispatcher() == *chain);
+    let is_dispatcher = PacketPath::ALL
+        .into_iter()
+        .any(|path| path.dispatcher_name() == chain.as_str());
     !is_dispatcher
         && chain
             .as_str()
@@ -180,7 +182,7 @@ fn is_tunnel_chain(chain: &ChainName) -> bool {
 fn is_esp_peer(chain: &ChainName, rule: &Rule) -> bool {
     let of_peers = chain
         .as_str()
-        .strip_prefix(PacketPath::EspPeer.dispatcher().as_str())
+        .strip_prefix(PacketPath::EspPeer.dispatcher_name())
         .is_some_and(|rest| rest.starts_with('-'));
     of_peers && matches!(rule.matches[..], [Match::Source(_)])
 }

@@ -1,11 +1,11 @@
 //! Chains: the kernel's, the administrator's and this program's.
 
-use crate::net::text_type;
+use crate::net::{displayed_type, text_type};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
 use crate::net::Expected;
@@ -58,16 +58,33 @@ impl BuiltIn {
 
 /// The name of a chain of this program. It begins with [`PREFIX`] and has at most
 /// [`LONGEST_CHAIN_NAME`] bytes of `A-Za-z0-9._-`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct ChainName(String);
+///
+/// It is kept in place, because a plan copies hundreds of names, and each copy of a `String` would
+/// be an allocation. The bytes behind the name are 0, so that names compare as texts do.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(try_from = "String")]
+pub struct ChainName {
+    bytes: [u8; LONGEST_CHAIN_NAME],
+    length: u8,
+}
 
 impl ChainName {
     /// A name from the source code. Its validity is checked by the tests of the code that writes
     /// it.
     pub(crate) fn literal(name: &'static str) -> Self {
         debug_assert!(name.parse::<Self>().is_ok(), "{name} is no chain name");
-        Self(name.to_owned())
+        Self::cut(name)
+    }
+
+    /// The name with this text, of which no more is kept than a name can have.
+    fn cut(text: &str) -> Self {
+        let mut bytes = [0; LONGEST_CHAIN_NAME];
+        let mut length = 0;
+        for (place, byte) in bytes.iter_mut().zip(text.bytes()) {
+            *place = byte;
+            length += 1;
+        }
+        Self { bytes, length }
     }
 
     /// [`PREFIX`] and these parts, joined by dashes.
@@ -75,19 +92,25 @@ impl ChainName {
     /// Cannot fail: where a part is too long or holds a byte that no chain name may hold, a hash of
     /// all parts takes their place. It has 110 bits, so that two names never meet.
     pub(crate) fn from_parts(parts: &[&str]) -> Self {
-        let name = format!("{PREFIX}{}", parts.join("-"));
+        let mut name = String::with_capacity(2 * LONGEST_CHAIN_NAME);
+        name.push_str(PREFIX);
+        for (index, part) in parts.iter().enumerate() {
+            if index > 0 {
+                name.push('-');
+            }
+            name.push_str(part);
+        }
         name.parse().unwrap_or_else(|_| {
-            Self(format!(
-                "{PREFIX}{}",
-                short_hash(&name, LONGEST_CHAIN_NAME - PREFIX.len())
-            ))
+            let hash = short_hash(&name, LONGEST_CHAIN_NAME - PREFIX.len());
+            Self::cut(&format!("{PREFIX}{hash}"))
         })
     }
 
     /// The name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
+        let name = self.bytes.get(..usize::from(self.length));
+        name.and_then(|name| str::from_utf8(name).ok()).unwrap_or_default()
     }
 }
 
@@ -100,11 +123,29 @@ impl FromStr for ChainName {
         if !is_own || text.len() > LONGEST_CHAIN_NAME || !text.bytes().all(plain) {
             return Err(Expected("a chain name PLUTO-..., up to 28 of A-Z a-z 0-9 . _ -"));
         }
-        Ok(Self(text.to_owned()))
+        Ok(Self::cut(text))
     }
 }
 
-text_type!(ChainName, parsed);
+impl fmt::Debug for ChainName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ChainName").field(&self.as_str()).finish()
+    }
+}
+
+impl fmt::Display for ChainName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Serialize for ChainName {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+displayed_type!(ChainName);
 
 /// A chain of the administrator: 1 to 28 bytes of `A-Za-z0-9._-`, the first not `-`. The name is
 /// neither that of a built-in chain or a target, nor one of this program's.
@@ -280,6 +321,24 @@ pub(crate) fn short_hash(text: &str, length: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn chain_names_compare_and_are_written_as_their_texts() {
+        let longest = format!("{PREFIX}{}", "z".repeat(LONGEST_CHAIN_NAME - PREFIX.len()));
+        let texts = ["PLUTO-FI", "PLUTO-FI-10.2.0.0-18", "PLUTO-FO", "PLUTO-I", &longest];
+        let names = texts.map(|text| text.parse::<ChainName>().unwrap());
+        assert!(names.is_sorted(), "{names:?}");
+        for (name, text) in names.iter().zip(texts) {
+            assert_eq!((name.as_str(), name.to_string().as_str()), (text, text));
+            let json = serde_json::to_string(name).unwrap();
+            assert_eq!(json, format!("\"{text}\""));
+            assert_eq!(serde_json::from_str::<ChainName>(&json).unwrap(), *name);
+        }
+        let hashed = ChainName::from_parts(&["FI", &"x".repeat(LONGEST_CHAIN_NAME)]);
+        assert_eq!(hashed.as_str().len(), LONGEST_CHAIN_NAME);
+        assert_eq!(hashed.as_str().parse::<ChainName>().unwrap(), hashed);
+        assert!((longest + "z").parse::<ChainName>().is_err());
+    }
 
     #[test]
     fn a_chain_of_the_administrators_is_none_of_ours_and_no_target() {

@@ -103,11 +103,8 @@ impl Store {
     }
 
     fn put_routing(&self, record: &RoutingRecord) -> Result<(), RecordError> {
-        for folder in [
-            self.network_folder(),
-            self.networks_folder(),
-            self.network_folder().join("holders"),
-        ] {
+        self.make_network_folder()?;
+        for folder in [self.networks_folder(), self.network_folder().join("holders")] {
             file::make_folder(&folder)?;
         }
         let name = record.key.to_string();
@@ -130,9 +127,8 @@ impl Store {
     /// Records the route that one of this program's routes is about to replace, so that it can be
     /// restored.
     pub(crate) fn record_replaced_route(&self, key: &str, route: &SavedRoute) -> Result<(), RecordError> {
-        for folder in [self.network_folder(), self.replaced_routes_folder()] {
-            file::make_folder(&folder)?;
-        }
+        self.make_network_folder()?;
+        file::make_folder(&self.replaced_routes_folder())?;
         // By rename, so that a call that dies leaves no half of a file.
         let new = self.network_folder().join("replaced.new");
         let record = ReplacedRecord {

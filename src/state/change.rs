@@ -204,12 +204,14 @@ impl Store {
     /// Makes a record's files in the index, under `nodes`.
     pub(super) fn add_index_files(&self, ruleset: Ruleset, record: &Record) -> Result<(), RecordError> {
         for path in self.index_files(ruleset, record) {
-            let touched = file::create_empty(&path);
-            if touched.as_ref().is_err_and(RecordError::is_absence) {
-                make_parent(&path, &self.ruleset_folder(ruleset))?;
-                file::create_empty(&path)?;
-            } else {
-                touched?;
+            let is_parent_there = path.parent().is_none_or(|folder| !self.was_absent(folder));
+            match is_parent_there.then(|| file::create_empty(&path)) {
+                Some(Err(error)) if !error.is_absence() => return Err(error),
+                Some(Ok(())) => {}
+                Some(Err(_)) | None => {
+                    make_parent(&path, &self.ruleset_folder(ruleset))?;
+                    file::create_empty(&path)?;
+                }
             }
         }
         Ok(())

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use super::any_record::Record;
 use super::error::RecordError;
 use super::file;
-use super::store::{NEW, Store, absent_is_none, is_any};
+use super::store::{NEW, Store, absent_is_none, below, is_any};
 use super::tunnel::TunnelRecord;
 use crate::daemon::Tunnel;
 use crate::firewall::{
@@ -22,7 +22,7 @@ use crate::netfilter::{Ruleset, Table};
 
 /// The largest number of buckets of a path whose dispatcher a change reads: each costs iptables-nft
 /// 3 µs (1.8.9).
-const SHORT: u64 = 256;
+const SHORT: usize = 256;
 
 impl Store {
     /// The tunnels that need these shared chains.
@@ -111,8 +111,8 @@ impl Store {
             .map(|bucket| bucket.path)
             .collect();
         self.add_dispatchers(ruleset, &paths, &ids, &mut around)?;
-        around.long = self.long_paths(ruleset, before.union(&after));
         self.add_other_paths(ruleset, before.union(&after), &mut around)?;
+        around.long = self.long_paths(ruleset, before.union(&after), &paths, &around.buckets);
         Ok((staying, around))
     }
 
@@ -149,23 +149,41 @@ impl Store {
     }
 
     /// The paths with more than [`SHORT`] buckets, of those that these shared chains belong to.
-    fn long_paths<'a>(&self, ruleset: Ruleset, parts: impl Iterator<Item = &'a SharedChains>) -> BTreeSet<PacketPath> {
-        let paths = parts.flat_map(|part| match part {
-            SharedChains::Base(table) => PacketPath::tunnel_paths(*table).to_vec(),
-            SharedChains::Bucket(bucket) => vec![bucket.path],
-            SharedChains::Interfaces
-            | SharedChains::Wildcard(..)
-            | SharedChains::Interface(_)
-            | SharedChains::Optional(_) => Vec::new(),
-        });
+    /// `known` are all buckets of the paths `listed`, and one of each path that none of the shared
+    /// chains is on.
+    fn long_paths<'a>(
+        &self,
+        ruleset: Ruleset,
+        parts: impl Iterator<Item = &'a SharedChains>,
+        listed: &BTreeSet<PacketPath>,
+        known: &BTreeSet<DispatchBucket>,
+    ) -> BTreeSet<PacketPath> {
+        let (mut paths, mut own) = (BTreeSet::new(), BTreeSet::new());
+        for part in parts {
+            match part {
+                SharedChains::Base(table) => paths.extend(PacketPath::tunnel_paths(*table)),
+                SharedChains::Bucket(bucket) => own.extend([bucket.path]),
+                SharedChains::Interfaces
+                | SharedChains::Wildcard(..)
+                | SharedChains::Interface(_)
+                | SharedChains::Optional(_) => {}
+            }
+        }
         // On tmpfs and most other file systems a folder has two links and one for each folder in
         // it. Where it always has one, every path is taken for short.
-        let buckets = |path: &PacketPath| {
-            let folder = self.nodes_folder(ruleset).join(path.tag());
-            fs::symlink_metadata(folder).map_or(0, |folder| folder.nlink().saturating_sub(2))
+        let folders = |path: &PacketPath| {
+            let folder = below(self.nodes_folder(ruleset), path.tag());
+            let links = fs::symlink_metadata(folder).map_or(0, |folder| folder.nlink());
+            usize::try_from(links.saturating_sub(2)).unwrap_or(usize::MAX)
         };
-        let paths: BTreeSet<_> = paths.collect();
-        paths.into_iter().filter(|path| buckets(path) > SHORT).collect()
+        let is_long = |path: &PacketPath| {
+            let buckets = known.iter().filter(|bucket| bucket.path == *path).count();
+            match listed.contains(path) || buckets == 0 && !own.contains(path) {
+                true => buckets > SHORT,
+                false => folders(path) > SHORT,
+            }
+        };
+        paths.union(&own).copied().filter(is_long).collect()
     }
 
     /// Whether records other than these need shared chains.
@@ -195,12 +213,9 @@ impl Store {
         bucket: DispatchBucket,
         ids: &BTreeSet<&TunnelId>,
     ) -> Result<Vec<BucketMember>, RecordError> {
-        let folder = self.node_folder(ruleset, &SharedChains::Bucket(bucket));
-        let mut members = Vec::new();
-        for name in file::file_names(&folder)? {
-            members.extend(bucket_member(&name?).filter(|member| !ids.contains(member.order.id())));
-        }
-        Ok(members)
+        let names = self.index_names(&self.node_folder(ruleset, &SharedChains::Bucket(bucket)))?;
+        let members = names.iter().filter_map(|name| bucket_member(name));
+        Ok(members.filter(|member| !ids.contains(member.order.id())).collect())
     }
 
     /// Adds the buckets of these paths, and what other records may have before the buckets in the
@@ -240,11 +255,11 @@ impl Store {
 
     /// The folder whose files name the tunnels that the kernel cannot distinguish from this one.
     fn alike_folder(&self, ruleset: Ruleset, tunnel: &Tunnel) -> PathBuf {
-        self.nodes_folder(ruleset).join(TunnelId::alike(tunnel).as_str())
+        below(self.nodes_folder(ruleset), TunnelId::alike(tunnel).as_str())
     }
 
     pub(crate) fn nodes_folder(&self, ruleset: Ruleset) -> PathBuf {
-        self.ruleset_folder(ruleset).join("nodes")
+        below(self.ruleset_folder(ruleset), "nodes")
     }
 
     /// A record's files in the index: one for each of the shared chains that it needs, and for a
@@ -259,11 +274,11 @@ impl Store {
                 let bucket = shared_chains.as_bucket();
                 let member = bucket.and_then(|bucket| rules.member_of(&bucket));
                 let name = member.map_or_else(|| id.to_owned(), |member| member_name(&member));
-                self.node_folder(ruleset, &shared_chains).join(name)
+                below(self.node_folder(ruleset, &shared_chains), name)
             })
             .collect();
         if let Record::Tunnel(record) = entry {
-            files.insert(self.alike_folder(ruleset, &record.tunnel).join(id));
+            files.insert(below(self.alike_folder(ruleset, &record.tunnel), id));
             let openers = record.openers.iter().filter(|_| can_move(&record.tunnel));
             let names = openers.map(|opener| opener_id(&opener.tunnel(&record.tunnel)));
             files.extend(names.map(|name| self.nodes_folder(ruleset).join(name.as_str()).join(id)));
@@ -281,7 +296,7 @@ impl Store {
             | SharedChains::Wildcard(..)
             | SharedChains::Interface(_)
             | SharedChains::Bucket(_)
-            | SharedChains::Optional(_) => self.nodes_folder(ruleset).join(shared_chains.to_string()),
+            | SharedChains::Optional(_) => below(self.nodes_folder(ruleset), shared_chains.to_string()),
         }
     }
 }

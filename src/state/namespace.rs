@@ -82,8 +82,11 @@ impl Store {
     /// Whether the record belongs to the present namespace. True for another process's namespace,
     /// of which it cannot be known.
     fn has_mark(&self) -> bool {
-        let path = self.mark.as_ref().map(|mark| self.folder.join(mark));
-        path.is_none_or(|path| path.exists())
+        self.mark.as_ref().is_none_or(|mark| match self.lock().is_some() {
+            // The names are needed later anyway.
+            true => self.has_name(mark).unwrap_or(false),
+            false => self.folder.join(mark).exists(),
+        })
     }
 
     /// Marks the record as this namespace's, after it has erased what a deleted namespace with the
@@ -97,7 +100,7 @@ impl Store {
         }
         if let Some(mark) = &self.mark {
             // On a full file system the record stays unmarked.
-            let _ = file::create_empty(&self.folder.join(mark));
+            let _ = self.made(mark, file::create_empty(&self.folder.join(mark)));
         }
         Ok(())
     }
@@ -114,7 +117,9 @@ impl Store {
         file::remove_tree(&self.folder.join("daemons"))?;
         self.drop_owed_downs()?;
         self.forget_failed_ups()?;
-        self.remove_marks()
+        self.remove_marks()?;
+        self.invalidate();
+        Ok(())
     }
 
     pub(super) fn remove_marks(&self) -> Result<(), RecordError> {

@@ -20,6 +20,13 @@ use crate::netfilter::Ruleset;
 /// The suffix of the name of a record whose rules are not yet installed.
 pub(crate) const NEW: &str = ".new";
 
+/// As long as nearly every path is below the namespace's folder, in bytes. A longer one only takes
+/// another allocation.
+const LONGEST_BELOW: usize = 120;
+
+/// The folder of what is recorded about routes, addresses and interfaces.
+const NETWORK: &str = "network";
+
 /// The record of one network namespace.
 ///
 /// [`Store::open_locked`] makes one that holds the lock; from [`Store::open_unlocked`] it only
@@ -209,6 +216,9 @@ impl Store {
 
     /// Whether any remote network has a record.
     pub(crate) fn has_routings(&self) -> Result<bool, RecordError> {
+        if !self.has_name(NETWORK)? {
+            return Ok(false);
+        }
         is_any(file::file_names(&self.networks_folder())?, |name| {
             !name.ends_with(".new")
         })
@@ -216,7 +226,11 @@ impl Store {
 
     /// The folder of what is recorded about routes, addresses and interfaces.
     pub(crate) fn network_folder(&self) -> PathBuf {
-        self.folder.join("network")
+        self.folder.join(NETWORK)
+    }
+
+    pub(crate) fn make_network_folder(&self) -> Result<(), RecordError> {
+        self.made(NETWORK, file::make_folder(&self.network_folder()))
     }
 
     /// The folder of the records of remote networks.
@@ -240,8 +254,8 @@ impl Store {
             return Ok(());
         }
         let has_routings = self.has_routings()?;
-        if !has_routings {
-            file::remove_tree(&self.network_folder())?;
+        if !has_routings && self.has_name(NETWORK)? {
+            self.removed(NETWORK, file::remove_tree(&self.network_folder()))?;
         }
         let mut empty = !has_routings && !self.resolver_folder().exists() && !self.is_any_without_rules()?;
         for ruleset in Ruleset::all_rulesets() {
@@ -289,7 +303,10 @@ impl Store {
     /// # Errors
     /// If it cannot be read.
     pub fn entry(&self, ruleset: Ruleset, id: &TunnelId) -> Result<Option<Record>, RecordError> {
-        self.read_entry(ruleset, id, &mut Vec::new())
+        match self.is_known_to_lack(ruleset, id) {
+            true => Ok(None),
+            false => self.read_entry(ruleset, id, &mut Vec::new()),
+        }
     }
 
     fn read_entry(&self, ruleset: Ruleset, id: &TunnelId, room: &mut Vec<u8>) -> Result<Option<Record>, RecordError> {
@@ -299,26 +316,34 @@ impl Store {
     }
 
     pub(super) fn members(&self, folder: &Path) -> Result<Vec<TunnelId>, RecordError> {
-        let names: Vec<_> = file::file_names(folder)?.collect::<Result<_, _>>()?;
+        let names = self.index_names(folder)?;
         let names = names.iter().filter(|name| !name.ends_with(NEW));
         Ok(names.filter_map(|name| member_id(name)).collect())
     }
 
     pub(crate) fn ruleset_folder(&self, ruleset: Ruleset) -> PathBuf {
-        self.folder.join(ruleset.to_string())
+        let mut path = PathBuf::with_capacity(self.folder.as_os_str().len() + LONGEST_BELOW);
+        path.push(&self.folder);
+        below(path, ruleset.to_string())
     }
 
     pub(super) fn tunnels_folder(&self, ruleset: Ruleset) -> PathBuf {
-        self.ruleset_folder(ruleset).join("tunnels")
+        below(self.ruleset_folder(ruleset), "tunnels")
     }
 
     pub(crate) fn tunnel_file(&self, ruleset: Ruleset, id: &TunnelId) -> PathBuf {
-        self.tunnels_folder(ruleset).join(id.as_str())
+        below(self.tunnels_folder(ruleset), id.as_str())
     }
 
     pub(crate) fn new_file(&self, ruleset: Ruleset, id: &TunnelId) -> PathBuf {
-        self.tunnels_folder(ruleset).join(format!("{id}{NEW}"))
+        below(self.tunnels_folder(ruleset), format!("{id}{NEW}"))
     }
+}
+
+/// A path with one more name, in the room of the path, which `join` would copy.
+pub(super) fn below(mut path: PathBuf, name: impl AsRef<Path>) -> PathBuf {
+    path.push(name);
+    path
 }
 
 fn no_name(key: &TunnelKey) -> RecordError {

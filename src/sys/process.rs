@@ -239,7 +239,8 @@ fn wait_for_exit(
             // It has closed its standard error and is about to end: most often within microseconds,
             // and a sleep takes 150 at least.
             None if turns < TURNS => turns += 1,
-            None => sleep(Duration::from_micros(100)),
+            // SIGCHLD ends this, unless it comes just before.
+            None => drop(poll(&mut [], PollTimeout::from(1_u8))),
         }
     }
 }

@@ -49,12 +49,13 @@ impl HookCall<'_> {
         }
         let mut rules_result = Err(());
         let done = self.with_engine(event, &mut rules_result);
+        let unlocked = Store::open_unlocked(&self.options.state_dir, self.namespace);
         // What was refused to us just now would be refused again.
         match &done {
             Err(HookError::Apply(error) | HookError::Tolerated(error)) if is_refusal(error) => {}
-            Ok(_) | Err(_) => close_late(self.options, self.namespace),
+            Ok(_) | Err(_) => close_late(self.options, self.namespace, &unlocked),
         }
-        self.dns_hook(event).carry_out(&rules_result);
+        self.dns_hook(event).carry_out(&unlocked, &rules_result);
         match done {
             // A new daemon's first call may well be one of these, and what the dead one left must
             // not wait for the next `up`. That it fails is no reason to refuse a route.

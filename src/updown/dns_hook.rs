@@ -41,11 +41,12 @@ impl DnsHook<'_> {
 
     /// Executes the requests of this call and of others, after the firewall's lock is released, so
     /// that a program that hangs does not delay any tunnel's rules.
-    pub(super) fn carry_out<R, E>(self, firewall: &Result<R, E>) {
-        let store = Store::open_unlocked(&self.options.state_dir, self.namespace);
+    pub(super) fn carry_out<R, E>(self, store: &Store, firewall: &Result<R, E>) {
         let system = self.system();
         let was_there = store.resolver().is_in_use();
-        log_dns_errors(&dns::work_on_requests(&store, &system, &BTreeSet::new()));
+        if was_there {
+            log_dns_errors(&dns::work_on_requests(store, &system, &BTreeSet::new()));
+        }
         if let Some(action) = self.action_after(firewall) {
             log_dns_errors(dns::notify(action, &system).as_slice());
         }

@@ -380,8 +380,12 @@ pub(crate) fn clear_dead_routes(
     complain: impl Fn(&dyn fmt::Display),
 ) {
     let clear = || -> Result<(), RoutingError> {
+        // First what costs nothing, because the dead daemons are looked for once more.
+        if !store.has_routings()? {
+            return Ok(());
+        }
         let dead = store.dead_daemons()?;
-        if dead.is_empty() || !store.has_routings()? {
+        if dead.is_empty() {
             return Ok(());
         }
         let mut kernel = Kernel::open()?;
@@ -399,12 +403,9 @@ pub(crate) fn clear_dead_routes(
 /// Executes downs that other calls noted while this call held the record's lock, which is released
 /// by now. A call that notes one comes here too, so none is left over: if the lock is held again,
 /// its holder executes the notes.
-pub(crate) fn close_late(options: &Options, namespace: u64) {
+pub(crate) fn close_late(options: &Options, namespace: u64, unlocked: &Store) {
     for _ in 0..MOST_LATE {
-        if !Store::open_unlocked(&options.state_dir, namespace)
-            .has_owed_downs()
-            .unwrap_or_default()
-        {
+        if !unlocked.has_owed_downs().unwrap_or_default() {
             return;
         }
         match close_owed(options, namespace) {

@@ -147,7 +147,12 @@ impl PacketPath {
     /// The chain that sends this path's packets to buckets.
     #[must_use]
     pub(crate) fn dispatcher(self) -> ChainName {
-        ChainName::literal(match self {
+        ChainName::literal(self.dispatcher_name())
+    }
+
+    /// The name of this chain.
+    pub(crate) fn dispatcher_name(self) -> &'static str {
+        match self {
             Self::Input => "PLUTO-I",
             Self::Output => "PLUTO-O",
             Self::ForwardIn => "PLUTO-FI",
@@ -162,7 +167,7 @@ impl PacketPath {
             Self::RefuseInput => "PLUTO-RI",
             Self::RefuseForward => "PLUTO-RF",
             Self::RefuseOut => "PLUTO-RO",
-        })
+        }
     }
 
     /// The built-in chains that its packets traverse.
