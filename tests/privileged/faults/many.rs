@@ -80,7 +80,7 @@ fn sorted(text: &str) -> Vec<String> {
     lines
 }
 
-/// All rules on record are loaded. `status` says more: that no tunnel here has an IPsec policy, once the first is up for a minute.
+/// All recorded rules are loaded. `status` says more: that no tunnel here has an IPsec policy, once the first is up for a minute.
 fn assert_whole(machine: &Namespace) {
     assert_eq!(machine.done(&["restore"]), "nothing to restore, all rules are loaded\n");
 }
