@@ -586,7 +586,12 @@ fn add_name_servers(report: &mut StatusReport, store: &Store) -> Result<(), Hook
 fn orphan(tunnel: &TunnelStatus) -> Option<Problem> {
     let daemon = tunnel.record.daemon.filter(|_| tunnel.daemon_runs == Some(false))?;
     let text = format!("{}: its IKE daemon (pid {}) has exited", tunnel.title(), daemon.pid);
-    let problem = Problem::new(Severity::Error, ProblemKind::Stale, text, Fix::PRUNE);
+    let fix = match tunnel.policy_present {
+        // Packets still use it: prune keeps the tunnel.
+        Some(true) => Fix::Advice("start the IKE daemon again: its first call removes these tunnels".to_owned()),
+        Some(false) | None => Fix::PRUNE,
+    };
+    let problem = Problem::new(Severity::Error, ProblemKind::Stale, text, fix);
     Some(
         problem
             .in_ruleset(tunnel.ruleset)
