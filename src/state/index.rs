@@ -35,7 +35,7 @@ impl Store {
         let entries: Result<Vec<_>, _> = ids
             .iter()
             .filter(|id| id.is_tunnel())
-            .filter_map(|id| self.entry(ruleset, id).transpose())
+            .filter_map(|id| self.readable_entry(ruleset, id).transpose())
             .collect();
         Ok(entries?.into_iter().filter_map(Record::into_tunnel).collect())
     }
@@ -67,7 +67,7 @@ impl Store {
     ) -> Result<Vec<TunnelRecord>, RecordError> {
         let folder = self.nodes_folder(ruleset).join(opener_id(call).as_str());
         let ids = absent_is_none(self.members(&folder))?.unwrap_or_default().into_iter();
-        let records = ids.filter_map(|id| self.entry(ruleset, &id).transpose());
+        let records = ids.filter_map(|id| self.readable_entry(ruleset, &id).transpose());
         records
             .filter_map(|record| record.map(Record::into_tunnel).transpose())
             .collect()
