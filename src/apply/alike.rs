@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use super::{ApplyError, Change, Engine, Note};
 use crate::daemon::{Tunnel, UpCounting};
-use crate::firewall::TunnelId;
+use crate::firewall::{TunnelId, are_alike};
 use crate::net::MarkBit;
 use crate::netfilter::Ruleset;
 use crate::netfilter::iptables::Tables;
@@ -34,6 +34,24 @@ impl<T: Tables> Engine<'_, T> {
         id: &TunnelId,
     ) -> Result<Vec<TunnelRecord>, ApplyError> {
         Ok(self.store.others_alike(ruleset, tunnel, id)?)
+    }
+
+    /// The same without those whose records cannot be read, for a `down`: their rules stay, and are
+    /// not more open for it.
+    pub(super) fn readable_alike(
+        &self,
+        ruleset: Ruleset,
+        tunnel: &Tunnel,
+        id: &TunnelId,
+    ) -> Result<Vec<TunnelRecord>, ApplyError> {
+        match self.store.others_alike(ruleset, tunnel, id) {
+            Err(error) if error.is_of_content() => {
+                let mut tunnels = self.store.tunnels(ruleset)?;
+                tunnels.retain(|other| other.id != *id && are_alike(&other.tunnel, tunnel));
+                Ok(tunnels)
+            }
+            other => Ok(other?),
+        }
     }
 
     /// Gives a tunnel its effective policy beside the tunnels that the kernel cannot distinguish

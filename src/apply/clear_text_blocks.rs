@@ -159,7 +159,7 @@ impl<T: Tables> Engine<'_, T> {
     ) -> Result<Option<ClearTextBlockRecord>, RecordError> {
         let entry = self
             .store
-            .entry(ruleset, &TunnelId::for_clear_text_block(local, remote))?;
+            .readable_entry(ruleset, &TunnelId::for_clear_text_block(local, remote))?;
         Ok(entry.as_ref().and_then(Record::as_clear_text_block).cloned())
     }
 

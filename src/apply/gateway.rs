@@ -12,7 +12,9 @@ use crate::net::{Family, MarkBit, Network};
 use crate::netfilter::iptables::{Tables, TablesError};
 use crate::netfilter::{BuiltIn, Ruleset, SavedTable, Section, Table};
 use crate::settings::JumpPlace;
-use crate::state::{ClearTextBlockRecord, FORMAT, GatewayRecord, Installed, Record, Recovery, TunnelRecord};
+use crate::state::{
+    ClearTextBlockRecord, FORMAT, GatewayRecord, Installed, Record, RecordList, Recovery, TunnelRecord,
+};
 
 /// The records of each ruleset.
 pub(crate) type RecordedRulesets = BTreeMap<Ruleset, Vec<Record>>;
@@ -194,7 +196,12 @@ impl<T: Tables> Engine<'_, T> {
     fn plan_removal(&self, is_meant: impl Fn(&Record) -> bool) -> Result<Vec<Change>, ApplyError> {
         let mut changes = Vec::new();
         for ruleset in Ruleset::all_rulesets() {
-            let removed: Vec<_> = self.store.entries(ruleset)?.into_iter().filter(&is_meant).collect();
+            let RecordList { records, unreadable } = self.store.read_all(ruleset)?;
+            // It may be meant.
+            if let Some((_, error)) = unreadable.into_iter().find(|(id, _)| !id.is_tunnel()) {
+                return Err(error.into());
+            }
+            let removed: Vec<_> = records.into_iter().filter(&is_meant).collect();
             if !removed.is_empty() {
                 changes.push(Change {
                     ruleset,
@@ -268,6 +275,12 @@ impl<T: Tables> Engine<'_, T> {
                 add(ruleset, record.into());
             }
         }
+        // What cannot be read stays as it is.
+        for (ruleset, entries) in &mut wanted {
+            for (id, _) in self.store.read_all(*ruleset)?.unreadable {
+                entries.remove(&id);
+            }
+        }
         let entries = wanted.into_iter();
         Ok(entries
             .map(|(ruleset, entries)| (ruleset, entries.into_values().collect()))
@@ -313,7 +326,7 @@ impl<T: Tables> Engine<'_, T> {
             return Ok(None);
         };
         let id = TunnelId::for_gateway();
-        let since = match self.store.entry(ruleset, &id)? {
+        let since = match self.store.readable_entry(ruleset, &id)? {
             Some(Record::Gateway(old)) if old.tunnel_rules == tunnel_rules => old.since,
             Some(_) | None => self.context.now,
         };
@@ -406,6 +419,10 @@ impl<T: Tables> Engine<'_, T> {
     /// changes: in one commit per table.
     fn carry_over(&mut self, change: &Change, wanted: &[Record], new: Installed) -> Result<(), ApplyError> {
         let ruleset = change.ruleset;
+        // Its rules could not be made for the other layout.
+        if let Some((_, error)) = self.store.read_all(ruleset)?.unreadable.into_iter().next() {
+            return Err(error.into());
+        }
         let old = self.store.installed(ruleset)?;
         let mut journal = journal(change, &[]);
         // Removed records may have rules in other tables than those that stay.

@@ -147,7 +147,7 @@ impl<T: Tables> Engine<'_, T> {
         let ruleset = part.ruleset;
         let (mut tunnels, mut before, mut after) = (BTreeMap::new(), Vec::new(), Vec::new());
         for (id, (old, new)) in part.clone().pairs() {
-            match self.store.entry(ruleset, &id)? {
+            match self.store.readable_entry(ruleset, &id)? {
                 Some(Record::Tunnel(record)) => {
                     let alike = self.store.others_alike(ruleset, &record.tunnel, &id)?.into_iter();
                     tunnels.extend(alike.chain([*record]).map(|record| (record.id.clone(), record)));

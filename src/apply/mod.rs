@@ -31,14 +31,17 @@ use ipnet::IpNet;
 
 use crate::daemon::{ConnectionName, PeerText};
 use crate::firewall::{
-    DesiredState, Drift, JumpConfig, MissingInterface, PlanFault, PolicyError, RulesetChange, plan_faults, transition,
+    DesiredState, Drift, JumpConfig, MissingInterface, PlanFault, PolicyError, RecordScope, RulesetChange, TunnelId,
+    plan_faults, transition,
 };
 use crate::net::Family;
 use crate::netfilter::iptables::{RefusalReason, Tables, TablesError};
 use crate::netfilter::{Ruleset, Section, Table, restore_text};
 use crate::netlink::XfrmInterface;
 use crate::settings::Settings;
-use crate::state::{DaemonProcess, Installed, Journal, LayoutVersion, Record, RecordError, Recovery, Store};
+use crate::state::{
+    DaemonProcess, Installed, Journal, LayoutVersion, Record, RecordError, RecordList, Recovery, Store,
+};
 use restore::all_rules;
 
 /// From so many records on a change is made in parts, see [`Change::in_parts`].
@@ -468,12 +471,23 @@ impl<'a, T: Tables> Engine<'a, T> {
     /// added ones.
     fn bring_to_record(&mut self, journal: &Journal, removed: &[Record], added: &[Record]) -> Result<(), ApplyError> {
         let ruleset = journal.ruleset;
-        let mut entries = self.store.entries(ruleset)?;
+        let RecordList {
+            records: mut entries,
+            unreadable,
+        } = self.store.read_all(ruleset)?;
         entries.retain(|entry| !removed.iter().chain(added).any(|other| other.id() == entry.id()));
         entries.extend_from_slice(added);
         let jump_config = self.store.installed(ruleset)?.jump_config(ruleset);
-        let wanted = DesiredState::from_rules(&all_rules(&entries), jump_config);
+        let wanted = DesiredState::from_rules(&all_rules(&entries), jump_config).of_scope(scope_of(&unreadable));
         self.bring_to(ruleset, wanted.with_user_jumps(journal.user_jumps.clone()))
+    }
+}
+
+/// Whether all records could be read.
+fn scope_of(unreadable: &[(TunnelId, RecordError)]) -> RecordScope {
+    match unreadable.is_empty() {
+        true => RecordScope::Complete,
+        false => RecordScope::Partial,
     }
 }
 

@@ -5,7 +5,7 @@ use std::panic::resume_unwind;
 use std::thread;
 
 use super::gateway::difference;
-use super::{ApplyError, Change, Engine, SettingsOrigin, checked, may_be_drift};
+use super::{ApplyError, Change, Engine, SettingsOrigin, checked, may_be_drift, scope_of};
 use crate::firewall::{
     DesiredState, Drift, DriftKind, Repair, RuleProbe, TunnelRules, detect_drift, in_stages, reconcile, rule_probes,
 };
@@ -13,7 +13,7 @@ use crate::netfilter::iptables::{Tables, TablesError};
 use crate::netfilter::{
     Backend, Chain, ChainName, IptablesSave, RestoreCommand, Ruleset, Section, Table, restore_text,
 };
-use crate::state::{Record, RecordError, TunnelRecord};
+use crate::state::{Record, RecordError, RecordList, TunnelRecord};
 
 /// How many times the comparison is repeated if the kernel's rules change during the repair.
 const TRIES: usize = 3;
@@ -47,9 +47,9 @@ impl<T: Tables> Engine<'_, T> {
         // Both take long with many tunnels, and neither waits for the other.
         let (read, listed) = thread::scope(|scope| {
             let reading = scope.spawn(|| {
-                let entries = store.entries(ruleset)?;
-                let wanted = DesiredState::from_rules(&all_rules(&entries), installed.jump_config(ruleset));
-                Ok::<_, RecordError>((entries, wanted))
+                let RecordList { records, unreadable } = store.read_all(ruleset)?;
+                let wanted = DesiredState::from_rules(&all_rules(&records), installed.jump_config(ruleset));
+                Ok::<_, RecordError>((records, wanted.of_scope(scope_of(&unreadable))))
             });
             let listed = self.tables.save_all(ruleset);
             (reading.join().unwrap_or_else(|panic| resume_unwind(panic)), listed)

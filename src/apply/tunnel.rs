@@ -314,7 +314,7 @@ impl<T: Tables> Engine<'_, T> {
     }
 
     fn knows_esp_peers(&self, ruleset: Ruleset) -> Result<bool, RecordError> {
-        let gateway = self.store.entry(ruleset, &TunnelId::for_gateway())?;
+        let gateway = self.store.readable_entry(ruleset, &TunnelId::for_gateway())?;
         Ok(gateway.is_some_and(|gateway| gateway.tunnel_rules().optional.contains(&OptionalChains::EspPeers)))
     }
 
@@ -322,7 +322,11 @@ impl<T: Tables> Engine<'_, T> {
     /// goes down.
     fn add_clear_text_blocks(&self, change: &mut Change, record: &TunnelRecord) -> Result<(), ApplyError> {
         for new in self.clear_text_blocks(change.ruleset, record)? {
-            let old = self.store.entry(change.ruleset, new.id())?;
+            let old = match self.store.entry(change.ruleset, new.id()) {
+                // It blocks the pair as it is.
+                Err(error) if error.is_of_content() => continue,
+                other => other?,
+            };
             if old.as_ref() == Some(&new) {
                 continue;
             }
@@ -338,7 +342,7 @@ impl<T: Tables> Engine<'_, T> {
         let Some(Meant { ruleset, record, left }) = self.find_open(tunnel)? else {
             return self.plan_close_nothing(tunnel);
         };
-        let alike = self.others_alike(ruleset, &record.tunnel, &record.id)?;
+        let alike = self.readable_alike(ruleset, &record.tunnel, &record.id)?;
         let left = left
             .map(|left| self.left_open(ruleset, left, &alike, &record))
             .transpose()?;
@@ -373,7 +377,7 @@ impl<T: Tables> Engine<'_, T> {
         for backend in Backend::ALL.into_iter().filter(|backend| *backend != ruleset.backend) {
             let other = Ruleset { backend, ..ruleset };
             let copy = match self.store.has_entries(other)? {
-                true => self.store.entry(other, &record.id)?,
+                true => self.store.readable_entry(other, &record.id)?,
                 false => None,
             };
             if let Some(Record::Tunnel(copy)) = copy

@@ -21,7 +21,7 @@ use crate::netfilter::{IptablesSave, JumpOwner, Purge, Ruleset, UserRules, purge
 use crate::netlink;
 use crate::routing::{RoutingChange, RoutingEngine, RoutingError};
 use crate::settings::JumpPlace;
-use crate::state::{FailedUp, Store};
+use crate::state::{FailedUp, Store, TunnelRecord};
 use crate::updown::HookError;
 use crate::words::counted_noun;
 
@@ -91,8 +91,12 @@ fn bereft_tunnels(command: &CommandContext<'_>, store: &Store) -> Vec<(Option<Ru
     let tunnels: Vec<_> = tunnels.collect();
     let sought: Vec<_> = tunnels.iter().map(|(_, record)| SoughtTunnel::from(record)).collect();
     let states = policy_states(&sought).unwrap_or_default();
-    let is_up = |state: &PolicyState| *state == PolicyState::Up;
-    let up = tunnels.into_iter().zip(states).filter(|(_, state)| is_up(state));
+    // As for `start`, which gives no rules to the tunnels of a daemon that has exited.
+    let is_up = |record: &TunnelRecord, state: &PolicyState| {
+        *state == PolicyState::Up && record.daemon.is_none_or(|daemon| !daemon.is_dead())
+    };
+    let up = tunnels.into_iter().zip(states);
+    let up = up.filter(|((_, record), state)| is_up(record, state));
     let bereft = up.flat_map(|((ruleset, record), _)| {
         let views = record.opener_views().into_iter();
         views.map(move |(tunnel, _)| {

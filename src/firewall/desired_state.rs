@@ -16,7 +16,18 @@ pub struct DesiredState {
     /// At a move to `place = "own"`: how many jumps without a match each built-in chain of the
     /// filter table keeps, because they are the administrator's.
     pub(crate) user_jumps: BTreeMap<BuiltIn, usize>,
+    /// Whether the records are all that there are.
+    pub(crate) scope: RecordScope,
     tables: BTreeMap<Table, BTreeMap<ChainName, DesiredChain>>,
+}
+
+/// Whether a desired state is that of all records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RecordScope {
+    /// It is. What else is in the chains of this program is deleted.
+    Complete,
+    /// Some records cannot be read. What no other record explains may be theirs, and stays.
+    Partial,
 }
 
 /// The desired rules of a chain.
@@ -118,6 +129,7 @@ impl DesiredState {
         let mut desired = Self {
             jump_config,
             user_jumps: BTreeMap::new(),
+            scope: RecordScope::Complete,
             tables: BTreeMap::new(),
         };
         for shared_chains in &nodes {
@@ -130,6 +142,12 @@ impl DesiredState {
         }
         desired.add_buckets(buckets);
         desired
+    }
+
+    /// The same from records that are, or are not, all that there are.
+    #[must_use]
+    pub(crate) fn of_scope(self, scope: RecordScope) -> Self {
+        Self { scope, ..self }
     }
 
     /// The same for a move to `place = "own"`, with the administrator's jumps.

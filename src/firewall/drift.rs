@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
 
 use super::base_chains::base_chain;
-use super::desired_state::{ChainRegion, DesiredChain, DesiredState};
+use super::desired_state::{ChainRegion, DesiredChain, DesiredState, RecordScope};
 use crate::netfilter::{BuiltIn, ChainName, Counters, IptablesSave, Rule, SavedRule, SavedTable, Table, normalize};
 use crate::settings::JumpPlace;
 
@@ -219,7 +219,9 @@ fn table_drift(desired: &DesiredState, table: Table, listed: &SavedTable, confir
     if desired.needs_table(table) && listed.own_chains().next().is_none() {
         return vec![DriftKind::Nothing(chains)];
     }
-    for built_in in table.built_in() {
+    // Records that cannot be read may need the jumps.
+    let is_sure = desired.scope == RecordScope::Complete || desired.needs_table(table);
+    for built_in in table.built_in().iter().filter(|_| is_sure) {
         kinds.extend(match desired.jump_config.place(table) {
             JumpPlace::Own => leftover_jumps(desired, *built_in, listed)
                 .or_else(|| user_jump_drift(*built_in, listed, desired.needs_table(table))),
@@ -253,6 +255,12 @@ fn table_drift(desired: &DesiredState, table: Table, listed: &SavedTable, confir
         }
         Some(_) | None => DriftKind::OrphanChain(name),
     }));
+    match desired.scope {
+        RecordScope::Complete => {}
+        RecordScope::Partial => {
+            kinds.retain(|kind| !matches!(kind, DriftKind::OrphanChain(_) | DriftKind::UnexpectedRule(..)));
+        }
+    }
     kinds
 }
 
@@ -334,7 +342,7 @@ fn chain_drift(name: &ChainName, chain: &DesiredChain, matched: &MatchedRules<'_
 pub(super) struct MatchedRules<'s> {
     lines: &'s [SavedRule],
     /// For each line the number of its rule, as [`DesiredChain::rules`] counts.
-    rules: Vec<Option<usize>>,
+    pub(crate) rules: Vec<Option<usize>>,
     /// The rules without a listed line.
     pub(super) missing: Vec<Rule>,
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::base_chains::{base_chain, base_chain_jump};
-use super::desired_state::DesiredState;
+use super::desired_state::{DesiredState, RecordScope};
 use super::drift::{Drift, DriftKind, MatchedRules, RuleProbe, user_jump_to};
 use crate::netfilter::{
     BuiltIn, ChainName, Counters, IptablesSave, RestoreCommand, Rule, SavedRule, SavedTable, Section, Table, Target,
@@ -66,7 +66,8 @@ fn reconcile_table(
     for name in drifted_chains(desired, table, kinds) {
         let patch = match repair {
             Repair::Patch => patch_chain(desired, table, &name, listed, confirmed),
-            Repair::Refill => None,
+            // What may belong to a record that cannot be read would be lost.
+            Repair::Refill => patch_around(desired, table, &name, listed, confirmed),
         };
         if let Some(patch) = patch {
             rules.extend(patch);
@@ -143,6 +144,9 @@ fn patch_chain(
         listed.rules(name.as_str()),
         &confirmed_rules(table, name, confirmed),
     );
+    if let Some(patch) = patch_around(desired, table, name, listed, confirmed) {
+        return Some(patch);
+    }
     if !matched.is_in_order(chain) {
         return None;
     }
@@ -180,6 +184,34 @@ fn needs_new_chain(target: &Target) -> bool {
         | Target::Nflog(_)
         | Target::Log(_) => false,
     }
+}
+
+/// The commands that add missing rules to a chain with rules that may belong to records that cannot
+/// be read: each behind the rule before it. `None` if there are no such rules.
+fn patch_around(
+    desired: &DesiredState,
+    table: Table,
+    name: &ChainName,
+    listed: &SavedTable,
+    confirmed: &[RuleProbe],
+) -> Option<Vec<RestoreCommand>> {
+    let chain = desired
+        .desired_chain(table, name)
+        .filter(|_| desired.scope == RecordScope::Partial)?;
+    let answers = confirmed_rules(table, name, confirmed);
+    let matched = MatchedRules::new(chain, listed.rules(name.as_str()), &answers);
+    matched.unexpected().next()?;
+    let mut lines = matched.rules.clone();
+    let mut commands = Vec::new();
+    for (number, rule) in chain.rules().enumerate() {
+        if !lines.contains(&Some(number)) && matched.missing.contains(rule) {
+            let is_before = |line: &Option<usize>| line.is_some_and(|other| other < number);
+            let at = lines.iter().rposition(is_before).map_or(0, |before| before + 1);
+            lines.insert(at, Some(number));
+            commands.push(RestoreCommand::InsertAt(name.clone(), at + 1, rule.clone()));
+        }
+    }
+    Some(commands)
 }
 
 /// The rules of a chain that the kernel has confirmed, however it lists them.

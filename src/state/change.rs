@@ -7,8 +7,10 @@ use std::path::Path;
 use super::any_record::Record;
 use super::error::RecordError;
 use super::file;
+use super::index::member_id;
 use super::journal::{Journal, Recovery};
-use super::store::{Store, absent_is_none};
+use super::store::{RecordList, Store, absent_is_none};
+use crate::firewall::TunnelId;
 use crate::netfilter::Ruleset;
 
 impl Store {
@@ -149,8 +151,14 @@ impl Store {
 
     fn reindex(&self, ruleset: Ruleset) -> Result<(), RecordError> {
         self.invalidate();
-        file::remove_tree(&self.nodes_folder(ruleset))?;
-        self.entries(ruleset)?
+        let RecordList { records, unreadable } = self.read_all(ruleset)?;
+        let unreadable: BTreeSet<_> = unreadable.iter().map(|(id, _)| id).collect();
+        match unreadable.is_empty() {
+            true => file::remove_tree(&self.nodes_folder(ruleset))?,
+            // What they need is known from these files only.
+            false => keep_index_files_of(&unreadable, &self.nodes_folder(ruleset))?,
+        }
+        records
             .iter()
             .try_for_each(|record| self.add_index_files(ruleset, record))
     }
@@ -244,6 +252,21 @@ impl Store {
         }
         folders.iter().try_for_each(|folder| file::remove_if_empty(folder))
     }
+}
+
+/// Removes the files of the index but those of these records.
+fn keep_index_files_of(ids: &BTreeSet<&TunnelId>, folder: &Path) -> Result<(), RecordError> {
+    for name in file::file_names(folder)? {
+        let name = name?;
+        let path = folder.join(&name);
+        if path.is_dir() {
+            keep_index_files_of(ids, &path)?;
+            file::remove_if_empty(&path)?;
+        } else if member_id(&name).is_none_or(|id| !ids.contains(&id)) {
+            file::remove(&path)?;
+        }
+    }
+    Ok(())
 }
 
 /// Makes the folder of a file of the index, below `top`, which exists. Some are nested:

@@ -86,6 +86,15 @@ impl RecordError {
         self
     }
 
+    /// Whether a file was read, and its content cannot be used: other files can be, all the same.
+    #[must_use]
+    pub(crate) fn is_of_content(&self) -> bool {
+        match self {
+            Self::Untrusted { .. } | Self::Malformed { .. } | Self::Newer { .. } | Self::TooLarge { .. } => true,
+            Self::Io { .. } | Self::Locked { .. } | Self::NoName { .. } => false,
+        }
+    }
+
     /// Whether the reason is that the file system is full.
     #[must_use]
     pub(crate) fn is_no_space(&self) -> bool {

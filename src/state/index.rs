@@ -35,7 +35,7 @@ impl Store {
         let entries: Result<Vec<_>, _> = ids
             .iter()
             .filter(|id| id.is_tunnel())
-            .filter_map(|id| self.entry(ruleset, id).transpose())
+            .filter_map(|id| self.readable_entry(ruleset, id).transpose())
             .collect();
         Ok(entries?.into_iter().filter_map(Record::into_tunnel).collect())
     }
@@ -67,7 +67,7 @@ impl Store {
     ) -> Result<Vec<TunnelRecord>, RecordError> {
         let folder = self.nodes_folder(ruleset).join(opener_id(call).as_str());
         let ids = absent_is_none(self.members(&folder))?.unwrap_or_default().into_iter();
-        let records = ids.filter_map(|id| self.entry(ruleset, &id).transpose());
+        let records = ids.filter_map(|id| self.readable_entry(ruleset, &id).transpose());
         records
             .filter_map(|record| record.map(Record::into_tunnel).transpose())
             .collect()
@@ -202,8 +202,14 @@ impl Store {
         {
             return Ok(known);
         }
-        let names = file::file_names(&self.node_folder(ruleset, shared_chains))?;
-        is_any(names, |name| is_other(name, ids))
+        let folder = self.node_folder(ruleset, shared_chains);
+        // What one tunnel needs another one most often needs too. glibc reads a thousand names for
+        // the first one of a directory.
+        let other = self.listed_other(ruleset, ids);
+        if other.is_some_and(|other| folder.join(other).exists()) {
+            return Ok(true);
+        }
+        is_any(file::file_names(&folder)?, |name| is_other(name, ids))
     }
 
     /// The members of a bucket, without these records.

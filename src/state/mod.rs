@@ -70,6 +70,5 @@ pub(crate) use journal::Recovery;
 pub(crate) use lock::{LOCK_PAUSE, Lock};
 pub(crate) use opener::Opener;
 pub use store::Store;
-pub(crate) use store::TunnelSlot;
-pub(crate) use store::absent_is_none;
+pub(crate) use store::{RecordList, TunnelSlot, absent_is_none};
 pub use tunnel::{FORMAT, TunnelRecord};

@@ -51,6 +51,15 @@ pub(crate) enum TunnelSlot {
     Free(TunnelId),
 }
 
+/// The records of a ruleset.
+#[derive(Debug, Default)]
+pub(crate) struct RecordList {
+    /// Those that can be used.
+    pub(crate) records: Vec<Record>,
+    /// The others, and why not.
+    pub(crate) unreadable: Vec<(TunnelId, RecordError)>,
+}
+
 impl Store {
     /// Opens the record of the namespace with this inode, below the folder `top`, and takes its
     /// lock. Makes the missing folders.
@@ -168,17 +177,39 @@ impl Store {
         free.map(TunnelSlot::Free).ok_or_else(|| no_name(key))
     }
 
-    /// All records of a ruleset.
+    /// The records of a ruleset, without those whose content cannot be used.
     ///
     /// # Errors
-    /// If one of the records cannot be read: ignoring it would remove its rules.
+    /// If the folder or a file cannot be read.
     pub fn entries(&self, ruleset: Ruleset) -> Result<Vec<Record>, RecordError> {
+        Ok(self.read_all(ruleset)?.records)
+    }
+
+    /// All records of a ruleset, and which of them have a content that cannot be used. Their rules
+    /// stay as they are.
+    ///
+    /// # Errors
+    /// If the folder or a file cannot be read.
+    pub(crate) fn read_all(&self, ruleset: Ruleset) -> Result<RecordList, RecordError> {
         let mut ids = self.members(&self.tunnels_folder(ruleset))?;
         ids.sort();
-        let mut room = Vec::new();
-        ids.iter()
-            .filter_map(|id| self.read_entry(ruleset, id, &mut room).transpose())
-            .collect()
+        let (mut room, mut all) = (Vec::new(), RecordList::default());
+        for id in ids {
+            match self.read_entry(ruleset, &id, &mut room) {
+                Ok(record) => all.records.extend(record),
+                Err(error) if error.is_of_content() => all.unreadable.push((id, error)),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(all)
+    }
+
+    /// One record, if its content can be used.
+    pub(crate) fn readable_entry(&self, ruleset: Ruleset, id: &TunnelId) -> Result<Option<Record>, RecordError> {
+        match self.entry(ruleset, id) {
+            Err(error) if error.is_of_content() => Ok(None),
+            other => other,
+        }
     }
 
     /// All recorded tunnels of a ruleset.

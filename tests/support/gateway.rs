@@ -11,6 +11,22 @@ use super::emulator::Emulator;
 use super::packet::{Packet, Verdict};
 use super::world::World;
 
+/// The chains that all tunnels need; the last two are for forwarded packets alone.
+pub const SHARED_CHAINS: [&str; 12] = [
+    "INPUT",
+    "FORWARD",
+    "OUTPUT",
+    "PLUTO-INPUT",
+    "PLUTO-FORWARD",
+    "PLUTO-OUTPUT",
+    "PLUTO-DECRYPTED",
+    "PLUTO-ONWARD",
+    "PLUTO-I",
+    "PLUTO-O",
+    "PLUTO-FI",
+    "PLUTO-FO",
+];
+
 /// A gateway on a backend, whose tunnels have packets of a family.
 #[derive(Debug)]
 pub struct Gateway {

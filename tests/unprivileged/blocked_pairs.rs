@@ -125,24 +125,16 @@ fn a_pair_stays_blocked_for_a_peer_whose_identity_is_asked_for_still() {
 
 #[test]
 fn only_what_all_who_ask_let_by_passes_unencrypted() {
-    const OPEN: &str = "
-[[connection]]
-name = \"primary\"
-when-down = \"block\"
-[[connection]]
-name = \"backup\"
-when-down = \"block\"
-bypass = [\"10.2.0.0/28\"]
-";
+    let open = &format!("{BOTH}bypass = [\"10.2.0.0/28\"]\n");
     for order in [["primary", "backup"], ["backup", "primary"]] {
-        for mut gateway in gateways(OPEN) {
+        for mut gateway in gateways(open) {
             let links = order.map(|name| gateway.link(name, "peer", u32::try_from(name.len()).expect("small")));
             gateway.pass(&[&links[0], &links[1]]);
             assert_eq!(gateway.unencrypted("10.2.0.7"), Verdict::Drop, "{order:?}");
-            gateway.start_with(OPEN);
+            gateway.start_with(open);
             assert_eq!(gateway.unencrypted("10.2.0.7"), Verdict::Drop, "{order:?}");
             // The `bypass` of the only one that asks.
-            gateway.start_with(&OPEN.replacen("block", "leave", 1));
+            gateway.start_with(&open.replacen("block", "leave", 1));
             assert_eq!(gateway.unencrypted("10.2.0.7"), Verdict::Policy, "{order:?}");
             assert_eq!(gateway.unencrypted("10.2.0.99"), Verdict::Drop, "{order:?}");
             // Nothing any more: also while the tunnel is down.

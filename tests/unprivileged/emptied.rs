@@ -4,23 +4,8 @@ use pluto_updown::daemon::Tunnel;
 use pluto_updown::net::Family;
 use pluto_updown::netfilter::Backend;
 
-use crate::support::gateway::{in_family, twins};
+use crate::support::gateway::{SHARED_CHAINS, in_family, twins};
 use crate::support::world::{World, strongswan};
-
-const CHAINS: [&str; 12] = [
-    "INPUT",
-    "FORWARD",
-    "OUTPUT",
-    "PLUTO-INPUT",
-    "PLUTO-FORWARD",
-    "PLUTO-OUTPUT",
-    "PLUTO-DECRYPTED",
-    "PLUTO-ONWARD",
-    "PLUTO-I",
-    "PLUTO-O",
-    "PLUTO-FI",
-    "PLUTO-FO",
-];
 
 /// A tunnel between networks that stays, and calls about each kind: in its bucket, in another one, and of two hosts.
 fn stays_and_calls(family: Family) -> [Tunnel; 4] {
@@ -54,7 +39,7 @@ fn the_next_change_refills_a_chain_that_somebody_has_emptied() {
         for call in &calls {
             let one = lines(&mut gateway(backend, &[&stays]));
             let two = lines(&mut gateway(backend, &[&stays, call]));
-            for chain in CHAINS {
+            for chain in SHARED_CHAINS {
                 let what = format!("{backend}, {family}, {chain}, {}", call.connection);
                 let mut world = gateway(backend, &[&stays]);
                 empty(&mut world, family, chain);

@@ -16,6 +16,7 @@ mod fuzzed;
 mod hook;
 mod hub_and_spoke;
 mod in_parts;
+mod lost_records;
 mod missing_interface;
 mod missing_modules;
 mod names;

@@ -21,7 +21,7 @@ use crate::commands::prune::{PolicyState, PruneDoubt, SoughtTunnel, policy_state
 use crate::commands::settings_changes::SettingsChanges;
 use crate::daemon::Tunnel;
 use crate::dns::{self, NameUser};
-use crate::firewall::{PacketPath, TunnelRules};
+use crate::firewall::{PacketPath, TunnelId, TunnelRules};
 use crate::net::Network;
 use crate::netfilter::{Counters, IptablesSave, Ruleset, SavedRule, Table, Target, normalize};
 use crate::settings::{DEFAULT_PATH, Settings, SettingsError};
@@ -261,6 +261,9 @@ fn gather_unsorted(command: &CommandContext<'_>) -> Result<StatusReport, HookErr
                 continue;
             }
         };
+        let lost = store.read_all(ruleset)?.unreadable;
+        let lost = lost.iter().map(|(id, error)| lost_record(ruleset, id, error));
+        report.problems.extend(lost);
         let owners = owners(&comparison.entries);
         let drifts = comparison.drifts.iter();
         loaded.extend(drifts.map(|drift| Problem::drift(ruleset, drift, |chain| owners.get(chain).cloned())));
@@ -538,6 +541,14 @@ fn unreadable(ruleset: Ruleset, error: &dyn std::fmt::Display) -> Problem {
     Problem::new(Severity::Unknown, ProblemKind::Unreadable, text, Fix::CHECK).in_ruleset(ruleset)
 }
 
+/// A record that cannot be read. Its rules stay as they are.
+fn lost_record(ruleset: Ruleset, id: &TunnelId, error: &dyn std::fmt::Display) -> Problem {
+    let text = format!("{ruleset}: the record of {id} cannot be read, its rules stay as they are: {error}");
+    let fix = "delete this file, then: pluto-updown restore; and bring the tunnel up again".to_owned();
+    let problem = Problem::new(Severity::Error, ProblemKind::LostRecord, text, Fix::Advice(fix));
+    problem.in_ruleset(ruleset).about_tunnel(id.as_str())
+}
+
 fn interrupted(store: &Store) -> Result<Option<Problem>, HookError> {
     Ok(store.journal()?.map(|journal| {
         let text = format!("{}: a previous run was interrupted", journal.ruleset);
@@ -575,7 +586,12 @@ fn add_name_servers(report: &mut StatusReport, store: &Store) -> Result<(), Hook
 fn orphan(tunnel: &TunnelStatus) -> Option<Problem> {
     let daemon = tunnel.record.daemon.filter(|_| tunnel.daemon_runs == Some(false))?;
     let text = format!("{}: its IKE daemon (pid {}) has exited", tunnel.title(), daemon.pid);
-    let problem = Problem::new(Severity::Error, ProblemKind::Stale, text, Fix::PRUNE);
+    let fix = match tunnel.policy_present {
+        // Packets still use it: prune keeps the tunnel.
+        Some(true) => Fix::Advice("start the IKE daemon again: its first call removes these tunnels".to_owned()),
+        Some(false) | None => Fix::PRUNE,
+    };
+    let problem = Problem::new(Severity::Error, ProblemKind::Stale, text, fix);
     Some(
         problem
             .in_ruleset(tunnel.ruleset)

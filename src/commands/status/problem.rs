@@ -60,6 +60,8 @@ pub(super) enum ProblemKind {
     Unconfirmed,
     /// A tunnel that should be up is not.
     Expected,
+    /// A record cannot be read.
+    LostRecord,
     /// The firewall could not be listed.
     Unreadable,
 }
@@ -86,6 +88,7 @@ impl ProblemKind {
             Self::NoRules => "no-rules",
             Self::Unconfirmed => "unconfirmed",
             Self::Expected => "expected",
+            Self::LostRecord => "lost-record",
             Self::Unreadable => "unreadable",
         }
     }
@@ -109,6 +112,7 @@ impl ProblemKind {
             Self::NoRules => format!("{} up without rules", counted_noun(number, "tunnel")),
             Self::Unconfirmed => format!("{} of name servers not confirmed", counted_noun(number, "change")),
             Self::Expected => format!("{} asked for not up", counted_noun(number, "tunnel")),
+            Self::LostRecord => format!("{} cannot be read", counted_noun(number, "record")),
             Self::Unreadable => format!("{} unreadable", counted_noun(number, "firewall")),
         }
     }
@@ -166,6 +170,7 @@ impl Problem {
             | ProblemKind::Running
             | ProblemKind::NoRules
             | ProblemKind::Expected
+            | ProblemKind::LostRecord
             | ProblemKind::Unreadable => false,
         }
     }

@@ -5,7 +5,7 @@ use pluto_updown::netfilter::Backend;
 
 use crate::support::binary::Call;
 use crate::support::captures::{find_call, libreswan_up, strongswan_up};
-use crate::support::gateway::twins;
+use crate::support::gateway::{SHARED_CHAINS, twins};
 use crate::support::namespace::{Namespace, VARIANTS, the_administrators};
 
 /// What administrators and other programs do to the tables.
@@ -183,22 +183,12 @@ fn jumps_that_somebody_doubled_do_not_disturb_the_rest_of_a_life() {
 #[test]
 #[ignore = "needs root and iptables: run by contrib/test"]
 fn the_next_call_refills_a_chain_that_somebody_has_emptied() {
-    const CHAINS: [&str; 10] = [
-        "INPUT",
-        "FORWARD",
-        "OUTPUT",
-        "PLUTO-INPUT",
-        "PLUTO-FORWARD",
-        "PLUTO-OUTPUT",
-        "PLUTO-DECRYPTED",
-        "PLUTO-ONWARD",
-        "PLUTO-I",
-        "PLUTO-O",
-    ];
     std::thread::scope(|scope| {
         for (backend, family) in twins() {
             scope.spawn(move || {
-                CHAINS.iter().for_each(|chain| assert_refilled(backend, family, chain));
+                SHARED_CHAINS[..10]
+                    .iter()
+                    .for_each(|chain| assert_refilled(backend, family, chain));
             });
         }
     });

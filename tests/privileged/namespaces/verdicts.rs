@@ -7,6 +7,7 @@ use pluto_updown::net::Family;
 use pluto_updown::netfilter::Backend;
 use serde_json::Value;
 
+use super::daemons::Daemon;
 use crate::support::binary::{Call, Hook};
 use crate::support::captures::{libreswan_up, strongswan_up};
 use crate::support::namespace::{Namespace, VARIANTS, tool};
@@ -142,6 +143,30 @@ fn tunnels_that_a_flush_took_the_rules_of_are_shown_and_get_them_back() {
         hook.expect_success(&up.opposite());
         machine.assert_as_before(&empty);
     }
+}
+
+/// `prune` keeps what the kernel has a policy of, so it is no fix for that.
+#[test]
+#[ignore = "needs root and iptables: run by contrib/test"]
+fn a_tunnel_of_a_daemon_that_has_exited_has_a_fix_that_helps() {
+    let machine = Namespace::new(Backend::Nft);
+    let hook = machine.hook();
+    let up = strongswan_up();
+    let mut daemon = Daemon::start(&machine, "charon");
+    daemon.calls(&up);
+    policies(&machine, &up);
+    daemon.dies();
+    let document = json(&hook);
+    assert_eq!(kinds(&document, "error"), ["stale"]);
+    assert_eq!(document["problems"][0]["fix_command"], Value::Null);
+    let fix = document["problems"][0]["fix"].as_str().expect("a fix");
+    assert!(fix.starts_with("start the IKE daemon again"), "{fix}");
+    machine.shell("ip xfrm policy flush");
+    let document = json(&hook);
+    assert_eq!(document["problems"][0]["fix_command"], "pluto-updown prune");
+    policies(&machine, &up);
+    let text = hook.operate(&["flush", "--yes"]).out_text();
+    assert!(!text.contains("start reinstalls"), "{text}");
 }
 
 #[test]
