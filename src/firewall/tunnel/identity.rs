@@ -21,8 +21,8 @@ const HASH: usize = 8;
 const LONG_HASH: usize = 12;
 
 /// How many short names are tried for one tunnel before it is refused. A peer that can choose its
-/// address could search for one whose short name collides with another tunnel's (2^40 tries); with this it
-/// gains nothing.
+/// address could search for one whose short name collides with another tunnel's (2^40 tries); with
+/// this it gains nothing.
 const ATTEMPTS: u8 = 4;
 
 /// What `up` and `down` of one tunnel usually have in common; the exceptions are in
@@ -143,8 +143,8 @@ fn remote_moves(tunnel: &Tunnel) -> bool {
         .is_some_and(|host| tunnel.remote_client.is_host(host))
 }
 
-/// Whether MOBIKE alone can have turned `tunnel` into `now`: each end is the same, or was and is the
-/// address of the IKE association.
+/// Whether MOBIKE alone can have turned `tunnel` into `now`: each end is the same, or was and is
+/// the address of the IKE association.
 #[must_use]
 pub(crate) fn may_have_become(tunnel: &Tunnel, now: &Tunnel) -> bool {
     let local = tunnel.local_client == now.local_client || (local_moves(tunnel) && local_moves(now));
@@ -155,8 +155,8 @@ pub(crate) fn may_have_become(tunnel: &Tunnel, now: &Tunnel) -> bool {
 /// The short name of a tunnel, `net-net-k3f9q2m7`: a readable part and a hash, at most 19 bytes of
 /// `A-Za-z0-9._-`. It is the middle of its chains' names and the name of its file.
 ///
-/// Ids that begin with `_` are not of tunnels: the records `_gateway`, `_guard-HASH` (a blocked pair)
-/// and `_outer-HASH` (ESP of a tunnel's peers), and the keys `_alike-HASH` and `_peer-HASH` of the
+/// Ids that begin with `_` are not of tunnels: the records `_gateway`, `_guard-HASH` (a blocked
+/// pair) and `_outer-HASH` (ESP of a tunnel's peers), and the keys `_alike-HASH` and `_peer-HASH` of the
 /// record's index.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]

@@ -69,8 +69,8 @@ fn addresses(tunnel: &Tunnel) -> Vec<Match> {
 /// Drops what the settings restrict.
 ///
 /// - Drops packets that came by IPsec, before the tunnel that they came out of allows them.
-/// - Drops all others, also the gateway's own, in the buckets of blocked pairs. There the packets of
-///   known tunnel interfaces are excepted: another tunnel may be between the same networks.
+/// - Drops all others, also the gateway's own, in the buckets of blocked pairs. There the packets
+///   of known tunnel interfaces are excepted: another tunnel may be between the same networks.
 pub(super) fn drop_by_addresses(tunnel_rules: &mut TunnelRules, tunnel: &Tunnel, id: &TunnelId, policy: &Policy) {
     match MissingInterface::of_tunnel(tunnel, policy, tunnel_rules) {
         Some(MissingInterface::Dropped) => {}

@@ -61,7 +61,8 @@ use crate::settings::{Allow, Esp, GatewayAccess, Mss, Policy, Service};
 /// - Openswan on netkey passes no reqid: any IPsec policy matches.
 /// - Replies to source-NATed hosts are matched by the address in conntrack instead of the local
 ///   network.
-/// - IP in IP of an IPComp peer, and ESP and AH, are matched by the gateways' addresses.
+/// - IP in IP of an IPComp peer is matched by the gateways' addresses instead of the networks.
+/// - ESP and AH are matched by the peer's address alone.
 ///
 /// # Errors
 /// If its settings conflict with the tunnel.
@@ -377,8 +378,8 @@ const GATEWAY_PATHS: [PacketPath; 2] = [PacketPath::Input, PacketPath::Output];
 
 /// Whether the gateway forwards packets of a tunnel. It does not if the tunnel ends at the gateway,
 /// if the remote network is the gateway's own address inside the tunnel (as for strongSwan's
-/// script), or with client address translation, where libreswan's policies have two local addresses, both of
-/// the gateway.
+/// script), or with client address translation, where libreswan's policies have two local
+/// addresses, both of the gateway.
 fn forwards_packets(tunnel: &Tunnel) -> bool {
     let mut source_addresses = tunnel.source_addresses.iter();
     match (tunnel.scope, tunnel.translation) {

@@ -193,8 +193,7 @@ fn accept_replies(
     tunnel_rules.attach(TunnelChain {
         path: PacketPath::ForwardIn,
         precedence: Precedence::Open,
-        // H as in hosts behind the gateway. A chain of its own: the tunnel's chain for this path may
-        // end in DROP.
+        // H for hosts behind the gateway. Not the tunnel's chain for this path, whose matches differ.
         name: tunnel_chain_name(id, "H"),
         remote: tunnel.remote_client,
         conditions: vec![matches],

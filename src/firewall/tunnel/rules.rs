@@ -96,8 +96,8 @@ impl TunnelRules {
         elsewhere.chain(shared).chain([Table::Filter]).collect()
     }
 
-    /// Whether its only rules in the nat table keep other rules from translating its packets: without the
-    /// table nothing translates them.
+    /// Whether its only rules in the nat table keep other rules from translating its packets:
+    /// without the table nothing translates them.
     #[must_use]
     pub(crate) fn can_omit_nat(&self) -> bool {
         let is_nat = |part: &&OptionalChains| SharedChains::Optional((*part).clone()).table() == Table::Nat;
@@ -201,7 +201,8 @@ impl TunnelRules {
         [heads, tails]
     }
 
-    /// Its position and number of rules in a bucket; `None` where the order of tunnels does not matter.
+    /// Its position and number of rules in a bucket; `None` where the order of tunnels does not
+    /// matter.
     #[must_use]
     pub(crate) fn member_of(&self, bucket: &DispatchBucket) -> Option<BucketMember> {
         let order = self.order.clone().filter(|_| bucket.is_ordered())?;
