@@ -1,15 +1,14 @@
 //! pluto-updown opens the firewall for IPsec tunnels.
 //!
 //! An IKE daemon (libreswan, Openswan, FreeS/WAN, strongSwan) runs it as its `_updown` hook
-//! whenever a tunnel comes up or goes down. A call passes through stages, each a module that uses
-//! only those before it:
+//! whenever a tunnel comes up or goes down. A call passes through stages:
 //!
 //! ```text
-//! argv, environment ─▶ updown_env ─▶ plan ─▶ netfilter ─▶ apply ─▶ record
-//!    (untrusted)       (typed)      (data)    (text)    (processes) (files)
+//! environment ─▶ raw text ─▶ event ─▶ plan ─▶ iptables-restore ─▶ record
+//!  (untrusted)              (typed)  (data)   + netlink           (in /run)
 //! ```
 //!
-//! `docs/architecture.md` has all modules in their order, and the decisions with their reasons.
+//! `docs/architecture.md` has the folders in their order, and the decisions with their reasons.
 
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used))]
 
@@ -39,7 +38,7 @@ use std::ffi::OsString;
 use std::io::Write as _;
 
 /// The whole program: a hook call where `PLUTO_VERB` is set, a command otherwise. Returns the exit
-/// code: 0 done, 1 failed, 2 wrong use.
+/// code: 0 done, 1 failed or a problem found, 2 wrong use or settings, 3 not looked at.
 pub fn run(arguments: impl Iterator<Item = OsString>, variables: impl Iterator<Item = (OsString, OsString)>) -> u8 {
     let arguments: Vec<_> = arguments.collect();
     let raw_env = daemon::RawEnv::new(arguments.iter().skip(1).cloned(), variables);

@@ -90,6 +90,13 @@ impl Store {
         cache.listed.get(&ruleset).is_some_and(|listed| listed.lacks(id))
     }
 
+    /// A record that is known to be there, other than these.
+    pub(super) fn listed_other(&self, ruleset: Ruleset, ids: &BTreeSet<&TunnelId>) -> Option<String> {
+        let cache = self.cache();
+        let mut names = cache.listed.get(&ruleset)?.names.iter();
+        names.find(|name| is_other(name, ids)).cloned()
+    }
+
     /// The names in a folder of the index; none if it is not there, which is kept in mind.
     pub(super) fn index_names(&self, folder: &Path) -> Result<Vec<String>, RecordError> {
         let names: Vec<_> = file::file_names(folder)?.collect::<Result<_, _>>()?;

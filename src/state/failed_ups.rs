@@ -7,7 +7,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
@@ -69,8 +69,13 @@ impl Store {
     fn try_note(top: &Path, namespace: u64, failed: &FailedUp) -> Result<(), RecordError> {
         file::make_folder(top)?;
         file::make_folder(&top.join(namespace.to_string()))?;
-        let store = Self::open_unlocked(top, namespace);
-        // Somebody else's, until a call that holds the lock takes it over.
+        let mut store = Self::open_unlocked(top, namespace);
+        // A deleted namespace's, until a call that holds the lock takes it over: this one, unless
+        // another has it and does.
+        if !store.folder.exists() {
+            drop(Self::open_locked(top, namespace, Instant::now()));
+            store = Self::open_unlocked(top, namespace);
+        }
         if !store.folder.exists() {
             return Ok(());
         }

@@ -202,8 +202,14 @@ impl Store {
         {
             return Ok(known);
         }
-        let names = file::file_names(&self.node_folder(ruleset, shared_chains))?;
-        is_any(names, |name| is_other(name, ids))
+        let folder = self.node_folder(ruleset, shared_chains);
+        // What one tunnel needs another one most often needs too. glibc reads a thousand names for
+        // the first one of a directory.
+        let other = self.listed_other(ruleset, ids);
+        if other.is_some_and(|other| folder.join(other).exists()) {
+            return Ok(true);
+        }
+        is_any(file::file_names(&folder)?, |name| is_other(name, ids))
     }
 
     /// The members of a bucket, without these records.

@@ -1,6 +1,6 @@
 //! A tunnel that is up without rules is shown until it has rules, or is no longer up.
 
-use std::fs::File;
+use std::fs::{self, File};
 
 use nix::fcntl::{Flock, FlockArg};
 use serde_json::Value;
@@ -294,4 +294,25 @@ fn a_dry_run_notes_nothing() {
     let ending = fakes.hook().word("--dry-run").call(&strongswan_up());
     assert_eq!(ending.code, Some(2));
     fakes.assert_forgotten();
+}
+
+/// A deleted namespace had the number of this one, and left a record. The first `up` fails before it takes the lock.
+#[test]
+fn a_first_up_that_fails_in_a_namespace_with_a_number_that_is_used_again_is_noted() {
+    let mut fakes = Fakes::new();
+    fakes.expect_success(&libreswan_up().of_tunnel(9));
+    let folder = fakes.namespace();
+    let names = fs::read_dir(&folder)
+        .expect("a record")
+        .map(|entry| entry.expect("an entry").file_name());
+    let marks: Vec<_> = names
+        .filter(|name| name.to_string_lossy().starts_with("socket-"))
+        .collect();
+    let [mark] = &marks[..] else { panic!("{marks:?}") };
+    fs::rename(folder.join(mark), folder.join("socket-1")).expect("another namespace's mark");
+    fakes.tables = Default::default();
+    fakes.settings("[tunnel]\nallow = \"everything\"\n");
+    fakes.call_in_vain(&strongswan_up()).assert_refused(2, &["allow"]);
+    assert_eq!(without_rules_in_json(&mut fakes).len(), 1);
+    assert!(!fakes.operate(&["status"]).out_text().contains("tunnel-9"));
 }

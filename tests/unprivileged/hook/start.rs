@@ -145,3 +145,26 @@ fn a_dry_run_names_the_gateways_keys_that_change() {
     let text = dry(&mut fakes, "[gateway]\nike = \"any\"\n");
     assert!(text.contains("# gateway rules: to change\n"), "{text}");
 }
+
+/// An upgrade rewrites the rules of tunnels with the recorded policies, and leaves the gateway's to `start`, which knows the settings.
+#[test]
+fn status_asks_for_start_where_an_older_version_recorded_the_gateway() {
+    let mut fakes = machine();
+    assert_eq!(start(&mut fakes, GOOD, &[]).code, Some(0));
+    let note = "settings not applied: gateway rules: to change";
+    let status = |fakes: &mut Fakes| {
+        let text = fakes.operate(&["status"]).out_text();
+        text.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    assert!(!status(&mut fakes).contains(note));
+    let record = fakes.namespace().join("plain-ipv4/tunnels/_gateway");
+    let text = fs::read_to_string(&record).expect("the gateway's record");
+    fs::write(&record, text.replace("\"format\":3", "\"format\":2")).expect("an older record");
+    let text = status(&mut fakes);
+    assert!(
+        text.contains(note) && text.contains("fix: pluto-updown start"),
+        "{text}"
+    );
+    assert_eq!(start(&mut fakes, GOOD, &[]).code, Some(0));
+    assert!(!status(&mut fakes).contains(note));
+}
