@@ -114,8 +114,9 @@ fn service_match(tunnel: &Tunnel, traffic: Traffic) -> Match {
 
 /// Exceptions from the drop below `PLUTO-RI` and `PLUTO-RF`: packets out of a restricted tunnel
 /// that PREROUTING has redirected and about which the administrator's rules decide. These are
-/// services whose original destination is in the local network, and replies. Where the local network is a
-/// range of addresses, services are not among them, because conntrack cannot match a range.
+/// services whose original destination is in the local network, and replies. Where the local
+/// network is a range of addresses, services are not among them, because conntrack cannot match a
+/// range.
 pub(crate) fn refusal_exceptions(tunnel: &Tunnel, allow: &Allow) -> Vec<Vec<Match>> {
     let services = match allow {
         Allow::All | Allow::None => return Vec::new(),

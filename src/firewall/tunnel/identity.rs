@@ -156,8 +156,8 @@ pub(crate) fn may_have_become(tunnel: &Tunnel, now: &Tunnel) -> bool {
 /// `A-Za-z0-9._-`. It is the middle of its chains' names and the name of its file.
 ///
 /// Ids that begin with `_` are not of tunnels: the records `_gateway`, `_guard-HASH` (a blocked
-/// pair) and `_outer-HASH` (ESP of a tunnel's peers), and the keys `_alike-HASH` and `_peer-HASH` of the
-/// record's index.
+/// pair) and `_outer-HASH` (ESP of a tunnel's peers), and the keys `_alike-HASH` and `_peer-HASH`
+/// of the record's index.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct TunnelId(String);

@@ -193,7 +193,8 @@ fn accept_replies(
     tunnel_rules.attach(TunnelChain {
         path: PacketPath::ForwardIn,
         precedence: Precedence::Open,
-        // H for hosts behind the gateway. Not the tunnel's chain for this path, whose matches differ.
+        // H for hosts behind the gateway: not the tunnel's chain for this path, whose matches
+        // differ.
         name: tunnel_chain_name(id, "H"),
         remote: tunnel.remote_client,
         conditions: vec![matches],
