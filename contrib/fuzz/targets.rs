@@ -204,18 +204,17 @@ fn opened(tunnel: &Tunnel) {
     let policy = Policy::default();
     let key = TunnelKey::from_tunnel(tunnel);
     let id = key.ids().next().expect("a first name");
-    let terms = PolicyContext {
+    let context = PolicyContext {
         policy: &policy,
         esp: Esp::Negotiated,
         peers: &tunnel.remote_host.into_iter().collect(),
         ipcomp_hosts: &tunnel.ipcomp_hosts().into_iter().collect(),
         nat_exemption: NatExemption::Possible,
         connected: &[],
-        mark: MarkBit::DEFAULT,
         interfaces: &[],
         path_mtu: Some(1400),
     };
-    let tunnel_rules = match tunnel_rules(tunnel, &id, &terms) {
+    let tunnel_rules = match tunnel_rules(tunnel, &id, &context) {
         Ok(tunnel_rules) => tunnel_rules,
         Err(error) => return assert_plain(&error.to_string()),
     };
@@ -277,18 +276,17 @@ fn tunnels_layout() -> TunnelRules {
         panic!("an up")
     };
     let key = TunnelKey::from_tunnel(&tunnel);
-    let terms = PolicyContext {
+    let context = PolicyContext {
         policy: &Policy::default(),
         esp: Esp::Negotiated,
         peers: &tunnel.remote_host.into_iter().collect(),
         ipcomp_hosts: &tunnel.ipcomp_hosts().into_iter().collect(),
         nat_exemption: NatExemption::Possible,
         connected: &[],
-        mark: MarkBit::DEFAULT,
         interfaces: &[],
         path_mtu: None,
     };
-    tunnel_rules(&tunnel, &key.ids().next().expect("a name"), &terms).expect("nothing is set")
+    tunnel_rules(&tunnel, &key.ids().next().expect("a name"), &context).expect("nothing is set")
 }
 
 /// What is read from these bytes, if anything is; it is written so that the same is read again.

@@ -12,7 +12,6 @@ use std::collections::BTreeMap;
 use super::{ApplyError, Change, Engine, Note};
 use crate::daemon::{Tunnel, UpCounting};
 use crate::firewall::{TunnelId, are_alike};
-use crate::net::MarkBit;
 use crate::netfilter::Ruleset;
 use crate::netfilter::iptables::Tables;
 use crate::settings::Policy;
@@ -61,10 +60,9 @@ impl<T: Tables> Engine<'_, T> {
         record: TunnelRecord,
         alike: &[TunnelRecord],
         old: Option<&TunnelRecord>,
-        mark: MarkBit,
     ) -> Result<TunnelRecord, ApplyError> {
         let agreed = Policy::of_all(in_turn(alike.iter().chain([&record])));
-        let tunnel_rules = self.tunnel_rules(&record, &agreed, old, mark)?;
+        let tunnel_rules = self.tunnel_rules(&record, &agreed, old)?;
         let effective = (agreed != record.policy).then_some(agreed);
         Ok(TunnelRecord {
             effective,
@@ -75,7 +73,7 @@ impl<T: Tables> Engine<'_, T> {
 
     /// Gives each of these tunnels its rules by its effective policy. They must be all tunnels that
     /// are up.
-    pub(super) fn agree_all(&self, records: Vec<TunnelRecord>, mark: MarkBit) -> Result<Vec<TunnelRecord>, ApplyError> {
+    pub(super) fn agree_all(&self, records: Vec<TunnelRecord>) -> Result<Vec<TunnelRecord>, ApplyError> {
         let mut alike: BTreeMap<TunnelId, Vec<TunnelRecord>> = BTreeMap::new();
         for record in records {
             alike.entry(TunnelId::alike(&record.tunnel)).or_default().push(record);
@@ -85,7 +83,7 @@ impl<T: Tables> Engine<'_, T> {
             for record in records {
                 let others = records.iter().filter(|other| other.id != record.id);
                 let others: Vec<_> = others.cloned().collect();
-                agreed.push(self.agree(record.clone(), &others, Some(record), mark)?);
+                agreed.push(self.agree(record.clone(), &others, Some(record))?);
             }
         }
         Ok(agreed)
@@ -99,11 +97,10 @@ impl<T: Tables> Engine<'_, T> {
         changing: &[TunnelRecord],
         all: &[&TunnelRecord],
     ) -> Result<(), ApplyError> {
-        let mark = self.installed(change.ruleset)?.mark;
         for old in changing {
             let others = all.iter().filter(|other| other.id != old.id);
             let others: Vec<_> = others.map(|other| (*other).clone()).collect();
-            let new = self.agree(old.clone(), &others, Some(old), mark)?;
+            let new = self.agree(old.clone(), &others, Some(old))?;
             if new != *old {
                 change.removed.push(Record::from(old.clone()));
                 change.added.push(new.into());

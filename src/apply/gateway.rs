@@ -8,7 +8,7 @@ use super::tunnel::other_family_esp;
 use super::{ApplyError, Change, Engine, Note, checked, journal, may_be_drift};
 use crate::daemon::ConnectionName;
 use crate::firewall::{DesiredState, Drift, TunnelId, base_chain, block_order, gateway_rules, release_base_chains};
-use crate::net::{Family, MarkBit, Network};
+use crate::net::{Family, Network};
 use crate::netfilter::iptables::{Tables, TablesError};
 use crate::netfilter::{BuiltIn, Ruleset, SavedTable, Section, Table};
 use crate::settings::JumpPlace;
@@ -343,7 +343,7 @@ impl<T: Tables> Engine<'_, T> {
         let settings = &self.context.settings;
         let records = records.into_iter();
         let records = records.map(|record| record.with_policies(|tunnel| settings.policy(tunnel)));
-        self.agree_all(records.collect(), settings.gateway.mark)
+        self.agree_all(records.collect())
     }
 
     /// Changes a ruleset to these records and no others. Returns whether anything changed.
@@ -386,7 +386,7 @@ impl<T: Tables> Engine<'_, T> {
                 ..self.as_set()
             };
             let entries = self.store.entries(ruleset)?;
-            let wanted = self.upgraded_records(entries.clone(), new.mark)?;
+            let wanted = self.upgraded_records(entries.clone())?;
             self.carry_over(&difference(ruleset, &entries, &wanted), &wanted, new)?;
             upgraded.push(ruleset);
         }
@@ -395,7 +395,7 @@ impl<T: Tables> Engine<'_, T> {
 
     /// The records in the present layout and format, with the recorded policies, so that each is
     /// written again, with all its files in the index.
-    fn upgraded_records(&self, entries: Vec<Record>, mark: MarkBit) -> Result<Vec<Record>, ApplyError> {
+    fn upgraded_records(&self, entries: Vec<Record>) -> Result<Vec<Record>, ApplyError> {
         let (mut tunnels, mut upgraded) = (Vec::new(), Vec::new());
         for entry in entries {
             match entry {
@@ -411,7 +411,7 @@ impl<T: Tables> Engine<'_, T> {
                 other @ (Record::Gateway(_) | Record::EspPeer(_)) => upgraded.push(other),
             }
         }
-        upgraded.extend(self.agree_all(tunnels, mark)?.into_iter().map(Record::from));
+        upgraded.extend(self.agree_all(tunnels)?.into_iter().map(Record::from));
         Ok(upgraded)
     }
 

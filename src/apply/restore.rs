@@ -150,7 +150,7 @@ impl<T: Tables> Engine<'_, T> {
             return Ok(change);
         }
         let mut before: BTreeMap<_, _> = tunnels.iter().map(|record| (&record.id, record)).collect();
-        for new in self.agree_all(tunnels.clone(), self.installed(ruleset)?.mark)? {
+        for new in self.agree_all(tunnels.clone())? {
             // What else has changed since is left to `start`.
             let is_moved = |old: &&TunnelRecord| old.tunnel_rules.interface != new.tunnel_rules.interface;
             if let Some(old) = before.remove(&new.id).filter(is_moved) {

@@ -11,7 +11,7 @@ use crate::firewall::{
     MissingInterface, NatExemption, OptionalChains, PolicyContext, SharedChains, TunnelId, TunnelKey, TunnelRules,
     esp_peer_rules, kept_sources, tunnel_rules,
 };
-use crate::net::{Family, MarkBit};
+use crate::net::Family;
 use crate::netfilter::iptables::Tables;
 use crate::netfilter::{Backend, Ruleset, Table};
 use crate::netlink::XfrmInterface;
@@ -118,7 +118,7 @@ impl<T: Tables> Engine<'_, T> {
         };
         let new = opened(new, old.as_ref());
         let count = new.count;
-        let mut new = self.agree(new, &alike, old.as_ref(), self.installed(ruleset)?.mark)?;
+        let mut new = self.agree(new, &alike, old.as_ref())?;
         let unchanged = old.as_ref().filter(|old| old.tunnel_rules == new.tunnel_rules);
         new.since = unchanged.map_or(new.since, |old| old.since);
         let outcome = match unchanged {
@@ -154,7 +154,6 @@ impl<T: Tables> Engine<'_, T> {
         record: &TunnelRecord,
         policy: &Policy,
         old: Option<&TunnelRecord>,
-        mark: MarkBit,
     ) -> Result<TunnelRules, ApplyError> {
         let (tunnel, peers, ipcomp_hosts) = (&record.tunnel, record.peers(), record.ipcomp_hosts());
         let (esp, nat_exemption) = self.of_all_tunnels(old);
@@ -162,26 +161,25 @@ impl<T: Tables> Engine<'_, T> {
         let asked = || self.context.ask_connected.filter(|_| policy.bypasses_connected())?();
         let connected = match (&self.context.connected, recorded()) {
             (Some(connected), _) => connected.clone(),
-            // The policy that counted until now may have kept none.
+            // The policy before may have excepted no networks.
             (None, recorded) if recorded.is_empty() => asked().unwrap_or_default(),
             (None, recorded) => recorded,
         };
         let interfaces = self.interfaces(tunnel, old);
-        let terms = PolicyContext {
+        let context = PolicyContext {
             policy,
             connected: &connected,
             esp,
             peers: &peers,
             ipcomp_hosts: &ipcomp_hosts,
             nat_exemption,
-            mark,
             interfaces: &interfaces,
             path_mtu: tunnel
                 .remote_host
                 .filter(|_| policy.mss == Mss::PathMtu)
                 .and_then(|peer| self.path_mtu(peer)),
         };
-        let tunnel_rules = tunnel_rules(tunnel, &record.id, &terms).map_err(|fault| ApplyError::Policy {
+        let tunnel_rules = tunnel_rules(tunnel, &record.id, &context).map_err(|fault| ApplyError::Policy {
             connection: tunnel.connection.clone(),
             fault,
         })?;
@@ -343,9 +341,7 @@ impl<T: Tables> Engine<'_, T> {
             return self.plan_close_nothing(tunnel);
         };
         let alike = self.readable_alike(ruleset, &record.tunnel, &record.id)?;
-        let left = left
-            .map(|left| self.left_open(ruleset, left, &alike, &record))
-            .transpose()?;
+        let left = left.map(|left| self.left_open(left, &alike, &record)).transpose()?;
         let outcome = match &left {
             None => TunnelOutcome::Closed,
             Some(left) => TunnelOutcome::StillNeeded(left.count),
@@ -416,7 +412,6 @@ impl<T: Tables> Engine<'_, T> {
     /// rules cannot be made, the old ones stay, which are not more open.
     fn left_open(
         &self,
-        ruleset: Ruleset,
         left: TunnelRecord,
         alike: &[TunnelRecord],
         old: &TunnelRecord,
@@ -428,8 +423,7 @@ impl<T: Tables> Engine<'_, T> {
         if unchanged(&left) == unchanged(old) {
             return Ok(left);
         }
-        let mark = self.installed(ruleset)?.mark;
-        match self.agree(left.clone(), alike, Some(old), mark) {
+        match self.agree(left.clone(), alike, Some(old)) {
             Err(ApplyError::Policy { .. }) => Ok(TunnelRecord {
                 effective: Some(old.effective_policy().clone()),
                 ..left

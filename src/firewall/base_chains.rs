@@ -260,8 +260,8 @@ fn decrypted_rules(fragment: &mut ChainFragment, bit: MarkBit) {
     // Here no inbound tunnel has allowed the packet. These rules come before the outbound tunnel's,
     // because its permission alone is not enough. But both tunnels may forbid the packet, and an
     // ACCEPT of the administrator's must not come first: packets out of a restricted tunnel are
-    // dropped, and so are packets into a tunnel that allows nothing. These chains only drop, so
-    // that neither opens what the other forbids. All other packets return to the administrator's
+    // dropped, and so are packets into a tunnel that allows nothing. These chains never accept,
+    // so that neither opens what the other forbids. All other packets return to the administrator's
     // rules. The goto ensures that they do not reach the outbound tunnel.
     let refuse_forward = Target::Jump(PacketPath::RefuseForward.dispatcher());
     rule(Rule::when(Match::NotMark(bit), refuse_forward));

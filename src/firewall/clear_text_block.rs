@@ -3,7 +3,7 @@
 use ipnet::IpNet;
 
 use super::dispatch::{DispatchBucket, OptionalChains, Precedence};
-use super::tunnel::{PacketPath, TunnelChain, TunnelId, TunnelOrder, TunnelRules, is_restrictive, tunnel_chain_name};
+use super::tunnel::{PacketPath, TunnelChain, TunnelId, TunnelOrder, TunnelRules, excludes_packets, tunnel_chain_name};
 use crate::daemon::Tunnel;
 use crate::net::{Network, Traffic};
 use crate::netfilter::{Direction, Match, Rule, RulePosition, Target};
@@ -21,7 +21,7 @@ pub(crate) fn can_block_clear_text(local: &Network, remote: &Network) -> bool {
 pub(crate) fn block_has_no_effect(tunnel: &Tunnel) -> bool {
     let address = tunnel.local_client.first();
     let is_virtual = tunnel.local_client.is_host(address) && tunnel.source_addresses.contains(&address);
-    is_virtual && !is_restrictive(&Match::Destination(tunnel.remote_client))
+    is_virtual && !excludes_packets(&Match::Destination(tunnel.remote_client))
 }
 
 /// Decides the rules that drop unencrypted packets between two networks, whether their tunnel is up
@@ -44,7 +44,7 @@ pub(crate) fn clear_text_block(id: &TunnelId, local: &Network, remote: &Network,
             Direction::Out => (local, remote),
         };
         let ends = [Match::Source(*source), Match::Destination(*destination)];
-        let mut matches: Vec<_> = ends.into_iter().filter(is_restrictive).collect();
+        let mut matches: Vec<_> = ends.into_iter().filter(excludes_packets).collect();
         // iptables shows prefixes before ranges, which have a match of their own.
         matches.sort_by_key(|matched| !is_prefix(matched));
         if remote.covers(local) {

@@ -20,7 +20,7 @@ use super::base_chains::{
     unencrypted_chain, unencrypted_gateway_chain,
 };
 use super::dispatch::OptionalChains;
-use super::tunnel::{PacketPath, TunnelRules, is_restrictive};
+use super::tunnel::{PacketPath, TunnelRules, excludes_packets};
 use crate::net::{Family, Icmp, InterfacePattern, Network, PortProtocol, Ports, Protocol, Traffic};
 use crate::netfilter::{
     BuiltIn, ChainName, CtState, Direction, InterfaceMatch, Match, Rule, RulePosition, Table, Target,
@@ -513,7 +513,7 @@ fn rules_for_each(conditions: impl IntoIterator<Item = Vec<Match>>, targets: Vec
 
 /// A rule with this match, or without any where it matches every packet, as 0.0.0.0/0 does.
 fn rule_with_match(matched: Match, target: Target) -> Rule {
-    let matches = std::iter::once(matched).filter(is_restrictive).collect();
+    let matches = std::iter::once(matched).filter(excludes_packets).collect();
     Rule { matches, target }
 }
 

@@ -252,7 +252,8 @@ pub enum GatewayAccess {
     Auto,
     /// It is.
     Yes,
-    /// It is not; replies to the gateway's own connections are accepted.
+    /// It is not; replies to the gateway's own connections are accepted, unless
+    /// `allow = "none"`.
     No,
 }
 

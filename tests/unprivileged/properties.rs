@@ -82,18 +82,17 @@ fn rules_of(tunnel: &Tunnel) -> TunnelRules {
 
 fn rules_with(tunnel: &Tunnel, policy: &Policy) -> TunnelRules {
     let id = TunnelKey::from_tunnel(tunnel).ids().next().expect("a first name");
-    let terms = PolicyContext {
+    let context = PolicyContext {
         policy,
         esp: Esp::Leave,
         peers: &BTreeSet::new(),
         ipcomp_hosts: &tunnel.ipcomp_hosts().into_iter().collect(),
         nat_exemption: NatExemption::Never,
         connected: &[],
-        mark: MarkBit::DEFAULT,
         interfaces: &[],
         path_mtu: None,
     };
-    tunnel_rules(tunnel, &id, &terms).expect("nothing is set")
+    tunnel_rules(tunnel, &id, &context).expect("nothing is set")
 }
 
 /// What is a tunnel's own in the filter table.

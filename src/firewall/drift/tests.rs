@@ -42,7 +42,6 @@ fn some_rules(connection: &str, changes: &[(&str, &str)]) -> TunnelRules {
         ipcomp_hosts: &tunnel.ipcomp_hosts().into_iter().collect(),
         nat_exemption: NatExemption::Never,
         connected: &[],
-        mark: MarkBit::DEFAULT,
         interfaces: &[],
         path_mtu: None,
     };

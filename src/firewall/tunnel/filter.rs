@@ -2,8 +2,6 @@
 
 use std::num::NonZeroU8;
 
-use ipnet::IpNet;
-
 use super::identity::TunnelId;
 use super::{AllowedTraffic, FilterPath, connection_comment};
 use crate::daemon::{LogGroup, Tunnel};
@@ -20,7 +18,7 @@ use crate::settings::{Allow, Policy, Service};
 /// its address.
 pub(crate) fn filter_rules(tunnel: &Tunnel, id: &TunnelId, policy: &Policy, filter_path: &FilterPath) -> Vec<Rule> {
     let copies = nflog_rule(tunnel);
-    let consult = policy.chain.clone().map(|chain| Rule::always(Target::JumpUser(chain)));
+    let user_chain = policy.chain.clone().map(|chain| Rule::always(Target::JumpUser(chain)));
     let log = PacketLogger { id, policy };
     let decide = match &filter_path.allowed {
         AllowedTraffic::Undecided => Vec::new(),
@@ -29,10 +27,10 @@ pub(crate) fn filter_rules(tunnel: &Tunnel, id: &TunnelId, policy: &Policy, filt
         AllowedTraffic::Services(services) => accept_some(tunnel, filter_path, &log, services),
         AllowedTraffic::None => drop_rest(tunnel, filter_path, &log),
     };
-    copies.into_iter().chain(consult).chain(decide).collect()
+    copies.into_iter().chain(user_chain).chain(decide).collect()
 }
 
-/// What the tunnel was made for, of packets in one direction.
+/// Matches on the protocol and ports of the tunnel's selector, and the connection's comment.
 ///
 /// The protocol and port match applies inbound too: by its manual, libreswan's protocol and port
 /// filter outbound packets, and leave inbound ones to the firewall. It applies to translation as
@@ -74,7 +72,7 @@ fn accept_some(tunnel: &Tunnel, filter_path: &FilterPath, log: &PacketLogger<'_>
     let direction = filter_path.path.direction();
     let mut rules = Vec::new();
     for traffic in offered_traffic(tunnel, services) {
-        let kind = service_match(tunnel, traffic, None);
+        let kind = service_match(tunnel, traffic);
         rules.extend(log.new_connection(Some(kind.clone())));
         rules.push(Rule {
             matches: vec![kind],
@@ -103,32 +101,33 @@ fn offered_traffic(tunnel: &Tunnel, services: &[Service]) -> Vec<Traffic> {
         .collect()
 }
 
-/// The match on traffic that the peer asked for: on the connection's original tuple, or on the
-/// packet itself where there is neither a network nor a port.
-fn service_match(tunnel: &Tunnel, traffic: Traffic, network: Option<IpNet>) -> Match {
-    match (&traffic, network) {
-        (Traffic::Ports { .. }, _) | (_, Some(_)) => Match::CtOrig(tunnel.family(), traffic, network),
-        (Traffic::Any | Traffic::Protocol(_) | Traffic::Icmp(_), None) => {
+/// The match on traffic to a service: on the original destination port of the connection, or on the
+/// packet itself if the service has no port.
+fn service_match(tunnel: &Tunnel, traffic: Traffic) -> Match {
+    match &traffic {
+        Traffic::Ports { .. } => Match::CtOrig(tunnel.family(), traffic, None),
+        Traffic::Any | Traffic::Protocol(_) | Traffic::Icmp(_) => {
             Match::Traffic(Direction::In, tunnel.family(), traffic)
         }
     }
 }
 
-/// The packets out of a restricted tunnel that PREROUTING has redirected and that are left to the
-/// administrator's rules: services that the peer asked for in the local network, and replies. Where
-/// the local network is a range of addresses, services are not among them, because conntrack cannot
-/// match a range.
-pub(crate) fn unlisted_traffic(tunnel: &Tunnel, allow: &Allow) -> Vec<Vec<Match>> {
+/// Exceptions from the drop below `PLUTO-RI` and `PLUTO-RF`: packets out of a restricted tunnel
+/// that PREROUTING has redirected and about which the administrator's rules decide. These are
+/// services whose original destination is in the local network, and replies. Where the local
+/// network is a range of addresses, services are not among them, because conntrack cannot match a
+/// range.
+pub(crate) fn refusal_exceptions(tunnel: &Tunnel, allow: &Allow) -> Vec<Vec<Match>> {
     let services = match allow {
         Allow::All | Allow::None => return Vec::new(),
         Allow::Replies => &[][..],
         Allow::Services(services) => services,
     };
-    let asked = match tunnel.local_client {
+    let original_destination = match tunnel.local_client {
         Network::Prefix(network) => Some(Some(network).filter(|network| network.prefix_len() > 0)),
         Network::Range(..) => None,
     };
-    let offered = asked.into_iter().flat_map(|network| {
+    let offered = original_destination.into_iter().flat_map(|network| {
         let offered = offered_traffic(tunnel, services).into_iter();
         offered.map(move |traffic| vec![Match::CtOrig(tunnel.family(), traffic, network)])
     });
@@ -140,7 +139,7 @@ pub(crate) fn unlisted_traffic(tunnel: &Tunnel, allow: &Allow) -> Vec<Vec<Match>
     offered.chain(answers).collect()
 }
 
-/// What passes of connections that are no service's.
+/// The traffic that is allowed besides new connections to services.
 ///
 /// Only packets in reply direction: a connection that the peer opened before the tunnel was
 /// restricted must not continue. That covers ICMP errors about packets of connections that the
@@ -170,7 +169,7 @@ fn drop_rest(tunnel: &Tunnel, filter_path: &FilterPath, log: &PacketLogger<'_>) 
         .collect()
 }
 
-/// A rule of a tunnel's in a chain that it shares with others, with the tunnel's short name.
+/// A rule of one tunnel in a shared chain, with the tunnel's short name as its comment.
 ///
 /// Otherwise, tunnels between the same networks with one reqid would have equal rules there.
 /// iptables deletes the first of several equal rules; if that is another tunnel's, the remaining
@@ -192,15 +191,15 @@ pub(crate) fn log_and_drop(id: &TunnelId, policy: &Policy, matches: Vec<Match>) 
         .collect()
 }
 
-/// The rule that gives a copy to whoever listens, marked with the connection's name as libreswan's
-/// script marks it.
+/// The rule that copies packets to the NFLOG group, with the connection's name as the prefix, as in
+/// libreswan's script.
 fn nflog_rule(tunnel: &Tunnel) -> Option<Rule> {
     let LogGroup(group) = tunnel.log_group?;
     let prefix = NflogPrefix::from(&connection_comment(tunnel)?);
     Some(Rule::always(Target::Nflog(NflogTarget { group, prefix })))
 }
 
-/// The packets that are logged.
+/// Makes a tunnel's LOG rules.
 struct PacketLogger<'a> {
     id: &'a TunnelId,
     policy: &'a Policy,

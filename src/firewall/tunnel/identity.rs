@@ -10,8 +10,8 @@ use crate::daemon::{ConnectionName, PeerText, SaMatch, Scope, Tunnel, UpCounting
 use crate::net::{Expected, Network, Traffic};
 use crate::netfilter::short_hash;
 
-/// How much of the connection's name a short name shows, in bytes.
-const SLUG: usize = 10;
+/// The longest part of the connection's name in a short name, in bytes.
+const NAME_PART: usize = 10;
 
 /// The number of characters, of five bits each, in the hash of a tunnel's id.
 const HASH: usize = 8;
@@ -21,11 +21,12 @@ const HASH: usize = 8;
 const LONG_HASH: usize = 12;
 
 /// How many short names are tried for one tunnel before it is refused. A peer that can choose its
-/// address could search for one that meets the name of another's tunnel (2^40 tries); with this it
-/// gains nothing.
+/// address could search for one whose short name collides with another tunnel's (2^40 tries); with
+/// this it gains nothing.
 const ATTEMPTS: u8 = 4;
 
-/// What `up` and `down` of one tunnel have in common.
+/// What `up` and `down` of one tunnel usually have in common; the exceptions are in
+/// `apply/find.rs`.
 ///
 /// Not the peer's address, which moves with MOBIKE, and not `PLUTO_UNIQUEID`, which strongSwan
 /// changes when it rekeys the IKE_SA.
@@ -85,10 +86,10 @@ impl TunnelKey {
             )
     }
 
-    /// The short names that this tunnel may bear, the likeliest first. The record of each says
-    /// whose it is.
+    /// The short names that this tunnel may have, in the order in which they are tried. The record
+    /// of each says whose it is.
     pub fn ids(&self) -> impl Iterator<Item = TunnelId> {
-        let slug = self.connection.slug(SLUG);
+        let slug = self.connection.slug(NAME_PART);
         let text = format!(
             "{} {} {} {:?} {}",
             self.local_client, self.remote_client, self.traffic, self.reqid, self.connection
@@ -142,7 +143,7 @@ fn remote_moves(tunnel: &Tunnel) -> bool {
         .is_some_and(|host| tunnel.remote_client.is_host(host))
 }
 
-/// Whether a tunnel may be another one by now, by MOBIKE alone: each end is the same, or was and is
+/// Whether MOBIKE alone can have turned `tunnel` into `now`: each end is the same, or was and is
 /// the address of the IKE association.
 #[must_use]
 pub(crate) fn may_have_become(tunnel: &Tunnel, now: &Tunnel) -> bool {
@@ -152,8 +153,11 @@ pub(crate) fn may_have_become(tunnel: &Tunnel, now: &Tunnel) -> bool {
 }
 
 /// The short name of a tunnel, `net-net-k3f9q2m7`: a readable part and a hash, at most 19 bytes of
-/// `A-Za-z0-9._-`. It is the middle of its chains' names and the name of its file. Records that are
-/// no tunnels have an id of the same form that begins with `_`.
+/// `A-Za-z0-9._-`. It is the middle of its chains' names and the name of its file.
+///
+/// Ids that begin with `_` are not of tunnels: the records `_gateway`, `_guard-HASH` (a blocked
+/// pair) and `_outer-HASH` (ESP of a tunnel's peers), and the keys `_alike-HASH` and `_peer-HASH`
+/// of the record's index.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct TunnelId(String);
@@ -218,7 +222,7 @@ impl FromStr for TunnelId {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
         let first = text.strip_prefix('_').unwrap_or(text).bytes().next();
         let starts_well = first.is_some_and(|first| first.is_ascii_alphanumeric());
-        if !starts_well || text.len() > SLUG + 1 + HASH || !text.bytes().all(plain) {
+        if !starts_well || text.len() > NAME_PART + 1 + HASH || !text.bytes().all(plain) {
             return Err(Expected("a tunnel's short name, up to 19 of A-Z a-z 0-9 . _ -"));
         }
         Ok(Self(text.to_owned()))

@@ -1,7 +1,7 @@
 //! A tunnel whose XFRM interface does not exist yet.
 //!
-//! charon passes the number of the interface (`PLUTO_IF_ID_OUT`), not its name. No policy matches
-//! a packet into such a tunnel before it is in the interface, and iptables cannot match the number.
+//! charon passes the number of the interface (`PLUTO_IF_ID_OUT`), not its name. Before a packet
+//! is in the interface, no outbound policy matches it, and iptables cannot match the number.
 //! Until the interface exists, no packet can enter the tunnel; from then on every packet could, if
 //! it was created without the rules being made again. So what the settings restrict is dropped by
 //! its addresses meanwhile.
@@ -9,14 +9,15 @@
 use super::identity::TunnelId;
 use super::packet_path::PacketPath;
 use super::rules::TunnelRules;
-use super::{filter, is_restrictive, join_matches};
+use super::{excludes_packets, filter, join_matches};
 use crate::daemon::{SaMatch, Tunnel};
 use crate::firewall::base_chains::decrypted_chain;
 use crate::firewall::dispatch::{DispatchBucket, OptionalChains, Precedence};
 use crate::netfilter::{Direction, Match, RulePosition, Table};
 use crate::settings::{Allow, Policy};
 
-/// What happens to packets into a tunnel whose XFRM interface does not exist, once it does.
+/// What happens to packets into a tunnel whose XFRM interface does not exist, if the interface
+/// appears before the rules are renewed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MissingInterface {
     /// The settings restrict none of them: the administrator's rules decide.
@@ -30,7 +31,7 @@ pub enum MissingInterface {
 
 impl MissingInterface {
     /// What happens to packets into this tunnel; `None` if it leaves by no XFRM interface, or if
-    /// that is known.
+    /// the interface is known.
     #[must_use]
     pub fn of_tunnel(tunnel: &Tunnel, policy: &Policy, rules: &TunnelRules) -> Option<Self> {
         let is_by_policy = matches!(tunnel.sa_match, SaMatch::Policy { .. });
@@ -58,7 +59,7 @@ fn restricts_outbound(policy: &Policy) -> bool {
 fn addresses(tunnel: &Tunnel) -> Vec<Match> {
     let (local, remote) = (tunnel.local_client, tunnel.remote_client);
     let ends = [Match::Source(local), Match::Destination(remote)];
-    let mut matches: Vec<_> = ends.into_iter().filter(is_restrictive).collect();
+    let mut matches: Vec<_> = ends.into_iter().filter(excludes_packets).collect();
     if !matches.is_empty() && remote.covers(&local) {
         matches.push(Match::NotDestination(local));
     }
@@ -67,9 +68,9 @@ fn addresses(tunnel: &Tunnel) -> Vec<Match> {
 
 /// Drops what the settings restrict.
 ///
-/// - Packets that came by IPsec, before the tunnel that they came out of allows them.
-/// - All others, of the gateway too, where blocked pairs are dropped. There the packets of known
-///   tunnel interfaces are excepted: another tunnel may be between the same networks.
+/// - Drops packets that came by IPsec, before the tunnel that they came out of allows them.
+/// - Drops all others, also the gateway's own, in the buckets of blocked pairs. There the packets
+///   of known tunnel interfaces are excepted: another tunnel may be between the same networks.
 pub(super) fn drop_by_addresses(tunnel_rules: &mut TunnelRules, tunnel: &Tunnel, id: &TunnelId, policy: &Policy) {
     match MissingInterface::of_tunnel(tunnel, policy, tunnel_rules) {
         Some(MissingInterface::Dropped) => {}

@@ -3,8 +3,8 @@
 //! A tunnel has a chain of its own for each path of its packets: `PLUTO-office-e8expkmw-FI` for
 //! those that come out of the tunnel and are forwarded. Packets reach it through a bucket, a chain
 //! that tunnels with neighbouring remote networks share: each rule there matches the packets of one
-//! tunnel and jumps to that tunnel's chain. The buckets of restricted tunnels come before those of
-//! open ones.
+//! tunnel and jumps to that tunnel's chain, or returns or drops them. On each path, the buckets of
+//! chains that end in DROP come before those of other chains.
 
 mod filter;
 mod identity;
@@ -31,7 +31,7 @@ use ipnet::IpNet;
 
 use super::dispatch::{DispatchBucket, OptionalChains, Precedence};
 use crate::daemon::{ClientTranslation, HostAccess, SaMatch, Scope, Tunnel};
-use crate::net::{Family, Interface, MarkBit, Network, Protocol, Traffic};
+use crate::net::{Family, Interface, Network, Protocol, Traffic};
 use crate::netfilter::{ChainName, Comment, Direction, InterfaceMatch, Match, PolicyMatch, Rule, RulePosition, Target};
 use crate::netlink::XfrmInterface;
 use crate::settings::{Allow, Esp, GatewayAccess, Mss, Policy, Service};
@@ -45,16 +45,24 @@ use crate::settings::{Allow, Esp, GatewayAccess, Mss, Policy, Service};
 ///   directions. Also packets to and from the gateway itself, if it has an address inside the
 ///   tunnel (`leftsourceip=`, virtual addresses) or with `hostaccess=yes`.
 /// - With IPComp: packets that the peer did not compress, which arrive as IP in IP.
-///
 /// - With client address translation (`leftcat=yes`): packets between the gateway's own address and
 ///   the remote network, and the DNAT and SNAT rules for them.
 /// - With an NFLOG group (`nflog=`): a copy of every packet that reaches one of the tunnel's
 ///   chains. The tunnel then has chains for packets to and from the gateway even if it accepts none
 ///   of these.
+/// - With `esp = "negotiated"`: ESP and AH of the tunnel's peers.
+/// - By the settings `nat` and `mss`: nat rules and the clamping of the MSS.
 ///
-/// Every rule that accepts matches both networks, and the reqid or the interface. The reqid alone
-/// is not enough: every pluto starts at the same number, and charon reuses numbers, so another
-/// tunnel's packets would be accepted.
+/// A packet reaches an ACCEPT only through a bucket's rule that matches both networks, and the
+/// reqid or the interface. The reqid alone is not enough: every Pluto starts at the same reqid, and
+/// charon reuses reqids, so another tunnel's packets would be accepted. The exceptions:
+///
+/// - A network of 0.0.0.0/0 or ::/0 has no match.
+/// - Openswan on netkey passes no reqid: any IPsec policy matches.
+/// - Replies to source-NATed hosts are matched by the address in conntrack instead of the local
+///   network.
+/// - IP in IP of an IPComp peer is matched by the gateways' addresses instead of the networks.
+/// - ESP and AH are matched by the peer's address alone.
 ///
 /// # Errors
 /// If its settings conflict with the tunnel.
@@ -63,7 +71,7 @@ pub fn tunnel_rules(tunnel: &Tunnel, id: &TunnelId, context: &PolicyContext<'_>)
     let mut tunnel_rules = TunnelRules::new(Some(tunnel_order(tunnel, id)), exit_interface.cloned());
     for filter_path in filter_paths(tunnel, context.policy) {
         let rules = filter::filter_rules(tunnel, id, context.policy, &filter_path);
-        let precedence = match filter_path.is_restricted() {
+        let precedence = match filter_path.ends_in_drop() {
             true => Precedence::Restricted,
             false => Precedence::Open,
         };
@@ -110,17 +118,15 @@ pub(crate) fn tunnel_order(tunnel: &Tunnel, id: &TunnelId) -> TunnelOrder {
 pub struct PolicyContext<'a> {
     /// What the administrator has set for it.
     pub policy: &'a Policy,
-    /// Whether ESP and AH of its peers are accepted for it.
+    /// The gateway's key `esp`. `negotiated` needs rules for each peer.
     pub esp: Esp,
     /// The IKE addresses of its peers: several under strongSwan, if several peers have it up.
     pub peers: &'a BTreeSet<IpAddr>,
     /// The addresses of this gateway and of each peer that uses IPComp, in pairs.
     pub ipcomp_hosts: &'a BTreeSet<(IpAddr, IpAddr)>,
-    /// Whether any tunnel's packets are exempted from NAT. Only then a tunnel with `nat = "leave"`
-    /// needs a rule that returns its packets before the exemption.
+    /// Whether any tunnel's packets are exempted from NAT. Only then does a tunnel with
+    /// `nat = "leave"` need a rule that returns its packets before the exemption.
     pub nat_exemption: NatExemption,
-    /// The bit that carries the consent of a first tunnel to a second one.
-    pub mark: MarkBit,
     /// The existing XFRM interfaces, for tunnels whose daemon passes an interface id.
     pub interfaces: &'a [XfrmInterface],
     /// The networks that the gateway is connected to. Packets to them keep their source, unless
@@ -215,18 +221,18 @@ fn add_tunnel_chain(
 /// The buckets in which a tunnel with `allow = "none"` drops packets into it, besides its own
 /// chain. Other tunnels have none.
 ///
-/// - The bucket after all tunnels (`-X`): it drops packets outside the tunnel's protocol and ports,
-///   which libreswan's kernel policies match, too. It comes last, because under
-///   strongSwan several tunnels between the same networks can have one reqid, each with ports of
-///   its own.
+/// - The bucket after all tunnels, whose name ends in `X`: it drops packets outside the tunnel's
+///   protocol and ports that have its networks, and its reqid or interface. It comes last, because
+///   under strongSwan several tunnels between the same networks can have one reqid, each with ports
+///   of its own.
 /// - The bucket below `PLUTO-RO`: it drops packets that came by IPsec and that no inbound tunnel
 ///   has allowed, for example those of another program's policy. Such packets must not reach the
-///   tunnel's own chain, because an ACCEPT there, or in the administrator's chain, would accept
+///   tunnel's own chain, because an ACCEPT in the administrator's chain would accept
 ///   them without an inbound tunnel's consent. For the same reason this bucket does not jump to the
 ///   administrator's chain.
 fn refusing_buckets(tunnel: &Tunnel, filter_path: &FilterPath) -> Vec<DispatchBucket> {
     let path = filter_path.path;
-    if !filter_path.is_restricted() || path.direction() == Direction::In {
+    if !filter_path.ends_in_drop() || path.direction() == Direction::In {
         return Vec::new();
     }
     let rest = (tunnel.traffic != Traffic::Any).then_some((path, Precedence::Rest));
@@ -247,8 +253,8 @@ fn refusing_buckets(tunnel: &Tunnel, filter_path: &FilterPath) -> Vec<DispatchBu
 /// return to the administrator's rules. In the bucket, the RETURN rules of all tunnels come before
 /// all DROP rules. So no tunnel drops what another one with the same networks and reqid allows.
 ///
-/// With `host-access = "no"` only replies to the gateway return, whatever `allow` says and
-/// whichever destination a DNAT rule has replaced.
+/// With `host-access = "no"` only replies to the gateway return, whichever destination a DNAT rule
+/// has replaced, and with `allow = "none"` not even these.
 fn refuse_inbound(tunnel_rules: &mut TunnelRules, tunnel: &Tunnel, id: &TunnelId, policy: &Policy) {
     for path in [PacketPath::RefuseInput, PacketPath::RefuseForward] {
         let is_closed = path == PacketPath::RefuseInput && policy.host_access == GatewayAccess::No;
@@ -257,14 +263,14 @@ fn refuse_inbound(tunnel_rules: &mut TunnelRules, tunnel: &Tunnel, id: &TunnelId
             Allow::All => continue,
             allow @ (Allow::Replies | Allow::Services(_) | Allow::None) => allow,
         };
-        let known = tunnel_matches(tunnel, path, None, None);
+        let tunnel_match = tunnel_matches(tunnel, path, None, None);
         let bucket = DispatchBucket::for_remote(path, Precedence::Open, &tunnel.remote_client);
-        for matches in filter::unlisted_traffic(tunnel, allow) {
-            let matches = join_matches(&known, matches);
+        for matches in filter::refusal_exceptions(tunnel, allow) {
+            let matches = join_matches(&tunnel_match, matches);
             let rule = filter::named_rule(id, matches, Target::Return);
             tunnel_rules.add_to_bucket(bucket, RulePosition::Head, rule);
         }
-        for rule in filter::log_and_drop(id, policy, known) {
+        for rule in filter::log_and_drop(id, policy, tunnel_match) {
             tunnel_rules.add_to_bucket(bucket, RulePosition::Tail, rule);
         }
     }
@@ -300,7 +306,8 @@ pub struct FilterPath {
 pub enum AllowedTraffic {
     /// All.
     All,
-    /// Replies in connections that the local side opened, and ICMP errors about them.
+    /// Replies in connections that the local side opened, ICMP errors about them, and connections
+    /// that a conntrack helper expects.
     Replies,
     /// Those, and new connections to these services.
     Services(Vec<Service>),
@@ -312,7 +319,7 @@ pub enum AllowedTraffic {
 }
 
 impl FilterPath {
-    fn is_restricted(&self) -> bool {
+    fn ends_in_drop(&self) -> bool {
         match self.allowed {
             AllowedTraffic::Replies | AllowedTraffic::Services(_) | AllowedTraffic::None => true,
             AllowedTraffic::All | AllowedTraffic::Undecided => false,
@@ -370,8 +377,9 @@ fn allowed_outbound(allow: &Allow) -> AllowedTraffic {
 const GATEWAY_PATHS: [PacketPath; 2] = [PacketPath::Input, PacketPath::Output];
 
 /// Whether the gateway forwards packets of a tunnel. It does not if the tunnel ends at the gateway,
-/// if the remote network is the gateway's own address inside the tunnel, or with client address
-/// translation, where libreswan's policies have two local addresses, both of the gateway.
+/// if the remote network is the gateway's own address inside the tunnel (as for strongSwan's
+/// script), or with client address translation, where libreswan's policies have two local
+/// addresses, both of the gateway.
 fn forwards_packets(tunnel: &Tunnel) -> bool {
     let mut source_addresses = tunnel.source_addresses.iter();
     match (tunnel.scope, tunnel.translation) {
@@ -384,7 +392,8 @@ fn forwards_packets(tunnel: &Tunnel) -> bool {
 ///
 /// If the gateway is closed to a restricted tunnel, or with `host-access = "no"`, packets out of
 /// the tunnel to the gateway are dropped, except replies to the gateway's own connections. The
-/// administrator's rules decide which connections the gateway may open.
+/// administrator's rules decide which connections the gateway may open. With `allow = "none"` all
+/// these packets are dropped, in both directions.
 fn gateway_paths(tunnel: &Tunnel, policy: &Policy) -> Vec<(PacketPath, AllowedTraffic)> {
     let [input, output] = GATEWAY_PATHS;
     let opened = match policy.host_access {
@@ -392,11 +401,11 @@ fn gateway_paths(tunnel: &Tunnel, policy: &Policy) -> Vec<(PacketPath, AllowedTr
         GatewayAccess::No => false,
         GatewayAccess::Auto => daemon_opens_gateway(tunnel),
     };
-    let is_left = policy.host_access == GatewayAccess::Auto && policy.allow == Allow::All;
+    let is_undecided = policy.host_access == GatewayAccess::Auto && policy.allow == Allow::All;
     match &policy.allow {
         allow if opened => vec![(input, allowed_inbound(allow)), (output, allowed_outbound(allow))],
         Allow::None => vec![(input, AllowedTraffic::None), (output, AllowedTraffic::None)],
-        Allow::All | Allow::Replies | Allow::Services(_) if is_left => Vec::new(),
+        Allow::All | Allow::Replies | Allow::Services(_) if is_undecided => Vec::new(),
         Allow::All | Allow::Replies | Allow::Services(_) => vec![(input, AllowedTraffic::Replies)],
     }
 }
@@ -411,8 +420,8 @@ fn daemon_opens_gateway(tunnel: &Tunnel) -> bool {
 /// Adds client address translation: SNAT of packets from the gateway's own address to the address
 /// that the peer assigned, and DNAT of packets to that address.
 ///
-/// Only packets that this tunnel's policy matches: another tunnel's policy to the same network has
-/// its own address.
+/// Only packets that this tunnel's policy matches: another tunnel's policy to the same network may
+/// use another assigned address.
 fn add_client_translation(
     tunnel_rules: &mut TunnelRules,
     tunnel: &Tunnel,
@@ -467,11 +476,11 @@ fn add_mss_clamp(
     context: &PolicyContext<'_>,
     exit_interface: Option<&Interface>,
 ) {
-    let longer = match tunnel.family() {
+    let extra_header = match tunnel.family() {
         Family::Ipv4 => 0,
         Family::Ipv6 => IPV6_EXTRA_HEADER,
     };
-    let number = |size: u16| NonZeroU16::new(size.saturating_sub(longer)).map(Target::SetMss);
+    let number = |size: u16| NonZeroU16::new(size.saturating_sub(extra_header)).map(Target::SetMss);
     let by_path = context
         .path_mtu
         .unwrap_or(ETHERNET_MTU)
@@ -530,7 +539,7 @@ pub(crate) fn tunnel_matches(
     let local = local.map(|local| path.local_match(local));
     let mut matches: Vec<_> = std::iter::once(path.remote_match(tunnel.remote_client))
         .chain(local)
-        .filter(is_restrictive)
+        .filter(excludes_packets)
         .collect();
     // iptables shows the source first.
     matches.sort_by_key(|matched| !matches!(matched, Match::Source(Network::Prefix(_))));
@@ -545,7 +554,7 @@ pub(crate) fn tunnel_matches(
 
 /// Whether a match on a network excludes any packet: 0.0.0.0/0 does not, and iptables would not
 /// list it.
-pub(crate) fn is_restrictive(matched: &Match) -> bool {
+pub(crate) fn excludes_packets(matched: &Match) -> bool {
     match matched {
         Match::Source(Network::Prefix(prefix)) | Match::Destination(Network::Prefix(prefix)) => prefix.prefix_len() > 0,
         Match::Source(Network::Range(..))
@@ -588,8 +597,8 @@ pub(crate) fn connection_comment(tunnel: &Tunnel) -> Option<Comment> {
 /// Accepts packets that an IPComp peer did not compress because they are too small. They arrive as
 /// IP in IP between the gateways. Each peer that has the tunnel up has a rule of its own.
 ///
-/// These rules are in buckets that come before all others (`-C`): a restricted tunnel to 0.0.0.0/0
-/// would drop the packets.
+/// These rules are in buckets that come before all others, whose names end in `C`: a restricted
+/// tunnel to 0.0.0.0/0 would drop the packets.
 ///
 /// If the inner family differs from the outer one, there are no such rules: the packets meet the
 /// other family's ruleset. strongSwan's script does not accept them, either.
@@ -623,12 +632,12 @@ fn add_ipcomp(tunnel_rules: &mut TunnelRules, tunnel: &Tunnel, id: &TunnelId, ho
 /// The kernel decrypts such a packet, then INPUT gets the IP-in-IP packet between the gateways, and
 /// only then the inner packet is received.
 fn ipcomp_matches(tunnel: &Tunnel, local_host: IpAddr, remote_host: IpAddr) -> Vec<Match> {
-    let (address, inner) = match tunnel.family() {
-        Family::Ipv4 => (IpNet::from(remote_host), IP_IN_IP),
-        Family::Ipv6 => (IpNet::from(remote_host), IPV6_IN_IP),
+    let inner = match tunnel.family() {
+        Family::Ipv4 => IP_IN_IP,
+        Family::Ipv6 => IPV6_IN_IP,
     };
     let mut matches = vec![
-        Match::Source(Network::Prefix(address)),
+        Match::Source(Network::host(remote_host)),
         Match::Destination(Network::host(local_host)),
     ];
     if let Some(number) = std::num::NonZeroU8::new(inner) {

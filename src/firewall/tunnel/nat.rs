@@ -8,7 +8,7 @@ use super::identity::TunnelId;
 use super::packet_path::PacketPath;
 use super::rules::{TunnelChain, TunnelRules};
 use super::{
-    NatExemption, PolicyContext, PolicyError, connection_comment, filter, is_restrictive, tunnel_chain_name,
+    NatExemption, PolicyContext, PolicyError, connection_comment, excludes_packets, filter, tunnel_chain_name,
     tunnel_matches,
 };
 use crate::daemon::{SaMatch, Tunnel};
@@ -29,8 +29,8 @@ pub(crate) fn add_nat(
     let source_nats = context.policy.allow != Allow::None && tunnel.translation.is_none();
     match context.policy.nat {
         Nat::Exempt => exempt_from_nat(tunnel_rules, exit_interface),
-        // No packet goes into a tunnel that allows nothing. And where libreswan itself translates,
-        // both ends are single addresses.
+        // No packet goes into a tunnel that allows nothing. And with client address translation the
+        // local end is one address, with SNAT and DNAT rules of its own.
         Nat::Masquerade | Nat::Address(_) if !source_nats => exempt_from_nat(tunnel_rules, exit_interface),
         Nat::Leave => match context.nat_exemption {
             NatExemption::Possible => skip_nat(tunnel_rules, tunnel, exit_interface),
@@ -72,8 +72,8 @@ fn skip_nat(tunnel_rules: &mut TunnelRules, tunnel: &Tunnel, exit_interface: Opt
     tunnel_rules.add_rule(Table::Nat, &base_chain(BuiltIn::PostRouting), RulePosition::Head, rule);
 }
 
-/// The gateway's own address in the tunnel: its end of it if that is one address, or the first that
-/// it was given there.
+/// The gateway's own address in the tunnel: the local network if it is one address, else the first
+/// source address in it.
 fn own_address(tunnel: &Tunnel) -> Result<IpAddr, PolicyError> {
     let local = tunnel.local_client;
     let mut given = tunnel.source_addresses.iter().copied();
@@ -102,7 +102,7 @@ fn add_source_nat(
     exempt_from_nat(tunnel_rules, exit_interface);
     tunnel_rules.optional.insert(OptionalChains::SourceNat);
     // Packets outside the tunnel's protocol and port would leave unencrypted, with a source that is
-    // unknown outside. So the match includes them.
+    // unknown outside. So the match includes protocol and port.
     let snat = Rule {
         matches: filter::selector_matches(tunnel, Direction::Out),
         target: Target::Snat(address),
@@ -154,7 +154,7 @@ pub(crate) fn kept_sources(tunnel_rules: &TunnelRules) -> Vec<IpNet> {
 /// The alternative matches on packets to source-NAT: the packet already matches the tunnel's
 /// policy, or it is unencrypted and goes to the remote network.
 fn source_nat_matches(tunnel: &Tunnel, exit_interface: Option<&Interface>) -> Vec<Vec<Match>> {
-    let with_foreign = |local: Option<Network>| {
+    let from_hosts_behind = |local: Option<Network>| {
         let mut matches = tunnel_matches(tunnel, PacketPath::NatOut, local, exit_interface);
         let last = matches.len().saturating_sub(1);
         // Interface matches come before those of extensions, as iptables lists them.
@@ -164,14 +164,14 @@ fn source_nat_matches(tunnel: &Tunnel, exit_interface: Option<&Interface>) -> Ve
         }
         matches
     };
-    let unencrypted = std::iter::once(PacketPath::NatOut.remote_match(tunnel.remote_client)).filter(is_restrictive);
+    let unencrypted = std::iter::once(PacketPath::NatOut.remote_match(tunnel.remote_client)).filter(excludes_packets);
     let unencrypted = unencrypted
         .chain([Match::SrcNotLocal, Match::PolicyNone(Direction::Out)])
         .collect();
     match exit_interface {
         // With an interface, the route alone decides, whatever the source is.
-        Some(_) => vec![with_foreign(None)],
-        None => vec![with_foreign(Some(tunnel.local_client)), unencrypted],
+        Some(_) => vec![from_hosts_behind(None)],
+        None => vec![from_hosts_behind(Some(tunnel.local_client)), unencrypted],
     }
 }
 
@@ -193,6 +193,8 @@ fn accept_replies(
     tunnel_rules.attach(TunnelChain {
         path: PacketPath::ForwardIn,
         precedence: Precedence::Open,
+        // H for hosts behind the gateway: not the tunnel's chain for this path, whose matches
+        // differ.
         name: tunnel_chain_name(id, "H"),
         remote: tunnel.remote_client,
         conditions: vec![matches],

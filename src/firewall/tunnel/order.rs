@@ -19,14 +19,14 @@ pub struct TunnelOrder {
     remote: u8,
     /// The same of the local network.
     local: u8,
-    /// How many kinds of packets the traffic selector covers.
+    /// The breadth of the traffic selector.
     traffic: u64,
     /// Decides between equal ones.
     id: TunnelId,
 }
 
 impl TunnelOrder {
-    /// The place of a tunnel.
+    /// The position of a tunnel.
     pub(crate) fn new(id: &TunnelId, remote: &Network, local: &Network, traffic: &Traffic) -> Self {
         Self {
             remote: open_bits(remote),

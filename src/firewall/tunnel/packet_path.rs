@@ -24,13 +24,13 @@ pub enum PacketPath {
     /// Out of a tunnel, before routing.
     #[serde(rename = "NI")]
     NatIn,
-    /// Into a tunnel, from wherever.
+    /// Into a tunnel, from any source.
     #[serde(rename = "NO")]
     NatOut,
-    /// Out of a tunnel, to wherever: the beginnings of TCP connections.
+    /// Out of a tunnel, to any destination: the SYNs of TCP connections.
     #[serde(rename = "MI")]
     MssIn,
-    /// Into a tunnel, from wherever: the same.
+    /// Into a tunnel, from any source: the same.
     #[serde(rename = "MO")]
     MssOut,
     /// Unencrypted, from the remote network of a blocked pair.
@@ -48,7 +48,7 @@ pub enum PacketPath {
     /// Out of a tunnel, through the gateway, where no tunnel has allowed it.
     #[serde(rename = "RF")]
     RefuseForward,
-    /// Out of IPsec, through the gateway and into a tunnel, where no tunnel has allowed it.
+    /// Out of IPsec, through the gateway and into a tunnel, where no inbound tunnel has allowed it.
     #[serde(rename = "RO")]
     RefuseOut,
 }
@@ -72,7 +72,7 @@ impl PacketPath {
         Self::RefuseOut,
     ];
 
-    /// The paths whose chains only drop, for packets that no tunnel has allowed.
+    /// The paths whose chains never accept, for packets that no tunnel has allowed.
     pub(crate) const REFUSE: [Self; 3] = [Self::RefuseInput, Self::RefuseForward, Self::RefuseOut];
 
     /// The paths of tunnels' packets through a table. Their dispatchers exist as long as any tunnel
@@ -105,7 +105,7 @@ impl PacketPath {
         }
     }
 
-    /// How chain names show it: one or two letters, unlike in all tables.
+    /// How chain names show it: one or two letters, unique across tables.
     #[must_use]
     pub fn tag(self) -> &'static str {
         match self {

@@ -1,4 +1,4 @@
-//! All rules of one tunnel, by table.
+//! All rules of one record, by table.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,17 +11,18 @@ use crate::firewall::dispatch::{DispatchBucket, OptionalChains, Precedence, Shar
 use crate::net::{Interface, Network};
 use crate::netfilter::{Chain, ChainName, Match, Rule, RulePosition, Table, Target};
 
-/// All rules of a tunnel: its own ones, and the shared chains that it needs.
+/// All rules of one record: its own ones, and the shared chains that it needs.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TunnelRules {
-    /// Its chains and their rules in the filter table, and the jumps to them in buckets.
+    /// Its chains and their rules in the filter table, the jumps to them in buckets, and its rules
+    /// in shared chains.
     #[serde(rename = "piece")]
     filter: ChainFragment,
     /// The same in other tables, if it has anything there.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[serde(rename = "elsewhere")]
     other_tables: BTreeMap<Table, ChainFragment>,
-    /// The buckets that it has rules in.
+    /// The buckets that it needs.
     #[serde(rename = "blocks")]
     pub buckets: BTreeSet<DispatchBucket>,
     /// The position of its rules in buckets. `None` without rules in buckets, and before the third
@@ -49,8 +50,7 @@ pub(crate) struct TunnelChain {
     pub(crate) name: ChainName,
     /// The remote network, which selects the bucket.
     pub(crate) remote: Network,
-    /// The matches on its packets in the bucket. Each becomes a jump to the chain; without any
-    /// there is no jump.
+    /// The matches on its packets in the bucket. Each becomes a jump to the chain.
     pub(crate) conditions: Vec<Vec<Match>>,
     /// Its rules.
     pub(crate) rules: Vec<Rule>,
@@ -96,8 +96,8 @@ impl TunnelRules {
         elsewhere.chain(shared).chain([Table::Filter]).collect()
     }
 
-    /// Whether its only rules in a table keep other rules from translating its packets: without the
-    /// table nothing translates them.
+    /// Whether its only rules in the nat table keep other rules from translating its packets:
+    /// without the table nothing translates them.
     #[must_use]
     pub(crate) fn can_omit_nat(&self) -> bool {
         let is_nat = |part: &&OptionalChains| SharedChains::Optional((*part).clone()).table() == Table::Nat;
@@ -126,26 +126,26 @@ impl TunnelRules {
     /// The shared chains that this tunnel needs, in the order of installation.
     #[must_use]
     pub(crate) fn shared_chains(&self) -> BTreeSet<SharedChains> {
-        let mut nodes: BTreeSet<_> = self.buckets.iter().copied().map(SharedChains::Bucket).collect();
+        let mut needed: BTreeSet<_> = self.buckets.iter().copied().map(SharedChains::Bucket).collect();
         for table in self.tables() {
-            nodes.insert(SharedChains::Base(table));
-            nodes.extend(
+            needed.insert(SharedChains::Base(table));
+            needed.extend(
                 self.interface
                     .iter()
                     .map(|interface| SharedChains::Wildcard(table, interface.wildcard())),
             );
         }
         if let Some(interface) = &self.interface {
-            nodes.insert(SharedChains::Interfaces);
-            nodes.insert(SharedChains::Interface(interface.clone()));
-            nodes.insert(SharedChains::Optional(OptionalChains::Unencrypted));
-            nodes.insert(SharedChains::Optional(OptionalChains::ClearTextEntry));
+            needed.insert(SharedChains::Interfaces);
+            needed.insert(SharedChains::Interface(interface.clone()));
+            needed.insert(SharedChains::Optional(OptionalChains::Unencrypted));
+            needed.insert(SharedChains::Optional(OptionalChains::ClearTextEntry));
         }
-        nodes.extend(self.optional.iter().cloned().map(SharedChains::Optional));
-        nodes
+        needed.extend(self.optional.iter().cloned().map(SharedChains::Optional));
+        needed
     }
 
-    /// Adds a chain to the bucket of its remote network.
+    /// Adds a chain, and in the bucket of its remote network the jumps to it.
     pub(crate) fn attach(&mut self, own: TunnelChain) {
         let bucket = DispatchBucket::for_remote(own.path, own.precedence, &own.remote);
         let fragment = self.fragment_mut(own.path.table());
@@ -201,7 +201,8 @@ impl TunnelRules {
         [heads, tails]
     }
 
-    /// Its member in a bucket; `None` where the order of tunnels does not matter.
+    /// Its position and number of rules in a bucket; `None` where the order of tunnels does not
+    /// matter.
     #[must_use]
     pub(crate) fn member_of(&self, bucket: &DispatchBucket) -> Option<BucketMember> {
         let order = self.order.clone().filter(|_| bucket.is_ordered())?;
@@ -209,7 +210,7 @@ impl TunnelRules {
         Some(BucketMember { order, heads, tails })
     }
 
-    /// Adds a rule to a chain that a shared part has.
+    /// Adds a rule to a shared chain.
     pub(crate) fn add_rule(&mut self, table: Table, chain: impl Into<Chain>, place: RulePosition, rule: Rule) {
         let fragment = self.fragment_mut(table);
         match place {

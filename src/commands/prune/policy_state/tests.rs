@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 use super::*;
 use crate::daemon::{FirewallAction, RawEnv, Tunnel, read_call};
 use crate::firewall::{NatExemption, PolicyContext, TunnelId, TunnelKey, tunnel_rules};
-use crate::net::{Mark, MarkBit};
+use crate::net::Mark;
 use crate::settings::{self, Esp};
 use crate::state::FORMAT;
 
@@ -33,20 +33,19 @@ fn of_tunnel(tunnel: &Tunnel) -> TunnelRecord {
     let key = TunnelKey::from_tunnel(tunnel);
     let id: TunnelId = key.ids().next().unwrap();
     let policy = settings::Policy::default();
-    let terms = PolicyContext {
+    let context = PolicyContext {
         policy: &policy,
         esp: Esp::default(),
         peers: &BTreeSet::new(),
         ipcomp_hosts: &tunnel.ipcomp_hosts().into_iter().collect(),
         nat_exemption: NatExemption::Never,
         connected: &[],
-        mark: MarkBit::DEFAULT,
         interfaces: &[],
         path_mtu: None,
     };
     TunnelRecord {
         format: FORMAT,
-        tunnel_rules: tunnel_rules(tunnel, &id, &terms).unwrap(),
+        tunnel_rules: tunnel_rules(tunnel, &id, &context).unwrap(),
         id,
         key,
         up_counting: tunnel.up_counting,
