@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use log::warn;
+
 use super::find::Meant;
 use super::forget::Owed;
 use super::{ApplyError, Change, Context, Engine, Note, Plan, SettingsOrigin, TunnelOutcome, alike};
@@ -16,7 +18,7 @@ use crate::netfilter::iptables::Tables;
 use crate::netfilter::{Backend, Ruleset, Table};
 use crate::netlink::XfrmInterface;
 use crate::settings::{Esp, Mss, Policy};
-use crate::state::{EspPeerRecord, FORMAT, Opener, Record, RecordError, Recovery, TunnelRecord};
+use crate::state::{EspPeerRecord, FORMAT, FailedUp, Opener, Record, RecordError, Recovery, TunnelRecord};
 
 impl<T: Tables> Engine<'_, T> {
     /// Opens the firewall for a tunnel.
@@ -34,6 +36,34 @@ impl<T: Tables> Engine<'_, T> {
         }
         // Before anything is written: until then this costs nothing.
         let has_failed_ups = self.store.has_failed_ups()?;
+        let outcome = self.open_and_count(tunnel)?;
+        if has_failed_ups {
+            self.count_failed_ups(tunnel);
+        }
+        Ok(outcome)
+    }
+
+    /// Counts as up the SAs of a tunnel whose `up` failed before it got its rules. charon ignores
+    /// such a failure, so their `down` comes too. It must not be taken for that of an SA that is
+    /// up: at a reauthentication it comes after the `up` of the new SA.
+    fn count_failed_ups(&mut self, tunnel: &Tunnel) {
+        // After an error they may go on being shown; the rules are installed all the same.
+        let failed = self.store.failed_ups_of(tunnel).unwrap_or_default();
+        let _ = self.store.forget_failed_up(tunnel);
+        let is_other = |failed: &&FailedUp| {
+            failed.tunnel.up_counting == UpCounting::Counted
+                && failed.tunnel.unique_id != tunnel.unique_id
+                && failed.daemon == self.context.daemon
+        };
+        let others: Vec<_> = failed.iter().filter(is_other).collect();
+        for other in others {
+            if let Err(error) = self.open_and_count(&other.tunnel) {
+                warn!("{}: {error}", tunnel.connection);
+            }
+        }
+    }
+
+    fn open_and_count(&mut self, tunnel: &Tunnel) -> Result<TunnelOutcome, ApplyError> {
         let plan = self.plan_open(tunnel)?;
         for (index, change) in plan.changes.iter().enumerate() {
             if let Err(error) = self.carry_out(change) {
@@ -46,18 +76,17 @@ impl<T: Tables> Engine<'_, T> {
             }
         }
         self.notes.extend(plan.notes);
-        if has_failed_ups {
-            // It may go on being shown; the rules are installed all the same.
-            let _ = self.store.forget_failed_up(tunnel);
-        }
         Ok(plan.outcome)
     }
 
     /// Opens the firewall for a tunnel as its `up` would have, which knew this.
     pub(crate) fn open_late(&mut self, tunnel: &Tunnel, context: Context) -> Result<TunnelOutcome, ApplyError> {
         let own = std::mem::replace(&mut self.context, context);
-        let opened = self.open_tunnel(tunnel);
+        let opened = self.open_and_count(tunnel);
         self.context = own;
+        if opened.is_ok() {
+            let _ = self.store.forget_ended_up(tunnel);
+        }
         opened
     }
 

@@ -111,13 +111,18 @@ impl Store {
     /// # Errors
     /// If a folder cannot be listed.
     pub fn failed_ups(&self) -> Result<Vec<FailedUp>, RecordError> {
-        self.failed_ups_ending_in("")
+        self.failed_ups_named(|_| true)
     }
 
-    /// Those whose folders' names end so.
-    fn failed_ups_ending_in(&self, end: &str) -> Result<Vec<FailedUp>, RecordError> {
+    /// Those with the key and the identity of this tunnel.
+    pub(crate) fn failed_ups_of(&self, tunnel: &Tunnel) -> Result<Vec<FailedUp>, RecordError> {
+        self.failed_ups_named(|name| name == folder_name(tunnel))
+    }
+
+    /// Those whose folders have such a name.
+    fn failed_ups_named(&self, is_meant: impl Fn(&str) -> bool) -> Result<Vec<FailedUp>, RecordError> {
         let mut names: Vec<_> = file::file_names(&self.folder.join(FOLDER))?.collect::<Result<_, _>>()?;
-        names.retain(|name: &String| name.ends_with(end));
+        names.retain(|name: &String| is_meant(name));
         names.sort();
         let mut failed = Vec::new();
         for name in names {
@@ -176,7 +181,7 @@ impl Store {
         if !can_move(tunnel) {
             return Ok(());
         }
-        let mut moved = self.failed_ups_ending_in(&format!("+{}", opener(tunnel)))?;
+        let mut moved = self.failed_ups_named(|name| name.ends_with(&format!("+{}", opener(tunnel))))?;
         moved.retain(|failed| may_have_become(&failed.tunnel, tunnel));
         if let [failed] = &moved[..] {
             self.forget_ended_up(&failed.tunnel)?;
@@ -201,10 +206,15 @@ impl Store {
     }
 
     fn failed_up_folder(&self, tunnel: &Tunnel) -> PathBuf {
-        let id = TunnelKey::from_tunnel(tunnel).ids().next();
-        let id = id.map_or_else(String::new, String::from);
-        self.folder.join(FOLDER).join(format!("{id}+{}", opener(tunnel)))
+        self.folder.join(FOLDER).join(folder_name(tunnel))
     }
+}
+
+/// The name of the folder with a tunnel's notes.
+fn folder_name(tunnel: &Tunnel) -> String {
+    let id = TunnelKey::from_tunnel(tunnel).ids().next();
+    let id = id.map_or_else(String::new, String::from);
+    format!("{id}+{}", opener(tunnel))
 }
 
 /// The name of a tunnel's note: the number of its SA, where ups are counted.

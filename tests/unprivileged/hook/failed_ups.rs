@@ -137,6 +137,41 @@ fn of_two_ups_without_rules_a_down_ends_one() {
     );
 }
 
+/// How many `up`s the record counts.
+fn openers_in_json(fakes: &mut Fakes) -> u64 {
+    let ending = fakes.operate(&["status", "--json"]);
+    let document: Value = serde_json::from_str(&ending.out_text()).expect("JSON");
+    let tunnels = document["tunnels"].as_array().expect("a list");
+    tunnels.iter().map(|tunnel| tunnel["ups"].as_u64().expect("ups")).sum()
+}
+
+/// charon ignores that an `up` failed, so the `down` of that SA comes, and is not that of the SA that has brought the rules. At a
+/// reauthentication it comes after the `up` of the new SA.
+#[test]
+fn the_down_of_an_up_that_failed_leaves_the_rules_of_another_sa() {
+    let at = |number: &str| strongswan_up().with("PLUTO_UNIQUEID", number);
+    for (failed, downs) in [
+        (&["1"][..], ["1", "3"].as_slice()),
+        (&["1"], &["3", "1"]),
+        (&["1", "2"], &["1", "2", "3"]),
+        (&["1", "2"], &["3", "2", "1"]),
+    ] {
+        let mut fakes = Fakes::new();
+        failed.iter().for_each(|number| refusing(&mut fakes, &at(number)));
+        fakes.expect_success(&at("3"));
+        assert_eq!(without_rules_in_json(&mut fakes), Vec::<Value>::new());
+        for (left, number) in (0..downs.len()).rev().zip(downs) {
+            fakes.expect_success(&at(number).opposite());
+            assert_eq!(
+                openers_in_json(&mut fakes),
+                left as u64,
+                "{failed:?} {downs:?} {number}"
+            );
+        }
+        fakes.assert_forgotten();
+    }
+}
+
 /// Others' calls leave it alone, and so does a second peer of the same selectors.
 #[test]
 fn it_ends_with_no_other_tunnels_call() {
