@@ -1,4 +1,4 @@
-//! Words for people: others' ones made fit for one line of a log or a terminal, and our own.
+//! Text for people: foreign text made safe for one line of a log or a terminal, and our own.
 
 mod nearest;
 

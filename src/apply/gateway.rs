@@ -140,7 +140,7 @@ impl<T: Tables> Engine<'_, T> {
     pub fn stop(&mut self) -> Result<StartReport, ApplyError> {
         let mut started = self.remove(self.plan_stop()?)?;
         for (ruleset, sections) in self.plan_stop_chains()? {
-            self.restore(ruleset, &sections)?;
+            self.load_sections(ruleset, &sections)?;
             started.changed.insert(ruleset);
         }
         Ok(started)

@@ -1,8 +1,9 @@
 //! Executes a plan: record, kernel, record.
 //!
-//! Every change has the same steps: it writes the journal, runs `iptables-restore` once, and
-//! commits the record. If the kernel refuses because its rules differ from the record (the firewall
-//! was reloaded), the two are compared, and the differences are repaired, once.
+//! Every change that changes a rule has the same steps: it writes the journal, runs
+//! `iptables-restore` once, and commits the record. If the kernel refuses because its rules differ
+//! from the record (the firewall was reloaded), the two are compared, and the differences are
+//! repaired, once.
 //!
 //! The kernel commits each table as a whole, but a change of two tables can fail between them. The
 //! journal stays until such a remainder is removed, by this call or by the next.
@@ -69,7 +70,7 @@ pub struct Context {
     pub ask_path_mtu: Option<fn(IpAddr) -> Option<u16>>,
     /// The settings.
     pub settings: Settings,
-    /// Whether that is known.
+    /// Where they come from.
     pub settings_origin: SettingsOrigin,
 }
 
@@ -368,10 +369,10 @@ impl<'a, T: Tables> Engine<'a, T> {
             ..
         } = change;
         let (staying, around) = self.store.shared_around(*ruleset, [removed, added])?;
-        let layouts_of = |entries: &[Record]| entries.iter().map(|entry| entry.tunnel_rules().clone()).collect();
+        let rules_of = |entries: &[Record]| entries.iter().map(|entry| entry.tunnel_rules().clone()).collect();
         checked(transition(&RulesetChange {
-            removed: layouts_of(&change.removed),
-            added: layouts_of(&change.added),
+            removed: rules_of(&change.removed),
+            added: rules_of(&change.added),
             staying,
             around,
             jump_config: self.jump_config(change.ruleset)?,
@@ -419,7 +420,7 @@ impl<'a, T: Tables> Engine<'a, T> {
             self.store.set_installed(*ruleset, self.as_set())?;
         }
         self.store.begin_change(&journal, removed, added)?;
-        let made = match self.restore(*ruleset, &sections) {
+        let made = match self.load_sections(*ruleset, &sections) {
             // Also at the first `up`, when another firewall may have loaded its rules meanwhile.
             Err(error) if may_be_drift(&error) => self.bring_to_record(&journal, removed, added),
             other => other.map_err(ApplyError::from),
@@ -438,7 +439,7 @@ impl<'a, T: Tables> Engine<'a, T> {
 
     /// Gives the kernel the changes. Starts no program without any: an entry can consist of parts
     /// that others share.
-    fn restore(&mut self, ruleset: Ruleset, sections: &[Section]) -> Result<(), TablesError> {
+    fn load_sections(&mut self, ruleset: Ruleset, sections: &[Section]) -> Result<(), TablesError> {
         match sections.is_empty() {
             true => Ok(()),
             false => self.tables.restore(ruleset, &restore_text(sections)),
@@ -509,13 +510,13 @@ fn without_nat(change: &Change) -> Option<Change> {
 
 /// Whether every record of a change has the same rules before and after it.
 fn changes_no_rule(change: &Change) -> bool {
-    let laid_out = |entries: &[Record]| -> BTreeMap<_, _> {
+    let rules_by_id = |entries: &[Record]| -> BTreeMap<_, _> {
         let entries = entries.iter();
         entries
             .map(|entry| (entry.id().clone(), entry.tunnel_rules().clone()))
             .collect()
     };
-    laid_out(&change.removed) == laid_out(&change.added)
+    rules_by_id(&change.removed) == rules_by_id(&change.added)
 }
 
 fn journal(change: &Change, sections: &[Section]) -> Journal {

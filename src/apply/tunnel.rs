@@ -79,7 +79,7 @@ impl<T: Tables> Engine<'_, T> {
         Ok(plan.outcome)
     }
 
-    /// Opens the firewall for a tunnel as its `up` would have, which knew this.
+    /// Opens the firewall for a tunnel with the context that its `up` would have had.
     pub(crate) fn open_late(&mut self, tunnel: &Tunnel, context: Context) -> Result<TunnelOutcome, ApplyError> {
         let own = std::mem::replace(&mut self.context, context);
         let opened = self.open_and_count(tunnel);

@@ -90,7 +90,7 @@ impl SettingsChanges {
             (Some(Record::ClearTextBlock(_)), _) | (_, Some(Record::ClearTextBlock(_))) => {
                 self.blocked.count_change(before, after);
             }
-            // A part of the gateway's and of its tunnel.
+            // Counted with its tunnel or with the gateway.
             (Some(Record::EspPeer(_)), _) | (_, Some(Record::EspPeer(_))) => {}
             (Some(Record::Tunnel(_)), None) | (None, Some(Record::Tunnel(_)) | None) => {}
         }

@@ -58,8 +58,8 @@ pub struct Tunnel {
     #[serde(rename = "attachment")]
     pub sa_match: SaMatch,
     /// The number of the XFRM interface that its packets leave by (strongSwan's `if_id_out`). The
-    /// daemon does not name the interface. Inbound packets of such an interface still match their
-    /// policy; outbound packets do not yet.
+    /// daemon does not name the interface. Inbound packets of such an interface match their policy;
+    /// outbound packets match none until they are inside the interface.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub if_id_out: Option<u32>,
     /// Our own address of the IKE association, where it is known. Moves with MOBIKE.

@@ -1,4 +1,4 @@
-//! The variables of a call, read by kind: the only place that reads a [`RawEnv`].
+//! The variables of a call, read by kind: the only place that parses a [`RawEnv`].
 
 use std::ffi::OsStr;
 use std::net::IpAddr;

@@ -1,4 +1,4 @@
-//! Turns a raw environment into an event.
+//! Turns a raw environment into a [`Call`].
 
 use super::call::{Call, FirewallAction};
 use super::env_reader::{self, EnvReader};
@@ -18,7 +18,8 @@ pub(crate) fn read_call(raw_env: &RawEnv) -> Result<Call, EnvError> {
     let env = EnvReader::new(raw_env);
     let verb: Verb = env_reader::parse("PLUTO_VERB", env.required_text("PLUTO_VERB")?)?;
     let daemon = match detect(env) {
-        // Then it asks for nothing.
+        // No daemon is recognised, and this verb is never refused: taken as FreeS/WAN's, for which
+        // nothing is done.
         Err(_) if verb.operations().iter().all(|operation| operation.is_never_refused()) => Daemon::FreesWan,
         other => other?,
     };

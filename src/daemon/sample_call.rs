@@ -168,7 +168,7 @@ pub(crate) fn openswan_klips() -> SampleCall {
         .with("PLUTO_INTERFACE", "ipsec0")
 }
 
-/// A client of the config mode.
+/// A mode-config client.
 pub(crate) fn config_client(call: SampleCall) -> SampleCall {
     call.with("PLUTO_CFG_CLIENT", "1")
         .with("PLUTO_CFG_SERVER", "0")

@@ -201,7 +201,7 @@ impl Icmp {
 }
 
 impl Traffic {
-    /// What is of both kinds, between networks of this family; nothing, if no packet is.
+    /// The traffic that both cover, between networks of this family; `None` if there is none.
     #[must_use]
     pub fn intersect(&self, other: &Self, family: Family) -> Option<Self> {
         match (self, other) {

@@ -58,7 +58,7 @@ impl SavedRule {
         None
     }
 
-    /// Whether no packet comes behind it in its chain.
+    /// Whether no packet reaches the rules after it in its chain.
     fn ends_chain(&self) -> bool {
         let mut words = self.text.split(' ');
         match (words.next(), words.next()) {

@@ -82,8 +82,8 @@ fn default_metric(route: &Route) -> u32 {
     if route.destination.addr().is_ipv6() { 1024 } else { 0 }
 }
 
-/// A listed route without what only the kernel may say: states of its next hops and ages, and next
-/// hops that an object of their own has (`RTA_NH_ID`).
+/// A listed route without what only the kernel may say: states of its next hops, ages, and next
+/// hops if the route uses a nexthop object (`RTA_NH_ID`).
 fn installable(mut message: RouteMessage) -> RouteMessage {
     message.header.flags &= RouteFlags::Onlink;
     let has_object = message

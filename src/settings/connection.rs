@@ -145,7 +145,7 @@ pub struct PolicyOverrides {
     pub host_access: Option<GatewayAccess>,
     /// Key `nat`.
     pub nat: Option<Nat>,
-    /// Key `bypass`; nothing is named by `"auto"`.
+    /// Key `bypass`; `Some(None)` is `"auto"`.
     pub bypass: Option<Option<Vec<IpNet>>>,
     /// Key `mss`.
     pub mss: Option<Mss>,
@@ -160,7 +160,7 @@ pub struct PolicyOverrides {
 }
 
 impl PolicyOverrides {
-    /// A policy with what is set here set in it.
+    /// `base` with these keys applied.
     #[must_use]
     pub(crate) fn apply_to(&self, base: &Policy) -> Policy {
         let keys = self.clone();

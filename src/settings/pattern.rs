@@ -22,10 +22,11 @@ pub struct NamePattern(String);
 
 /// A pattern for an identity, which the peer chose.
 ///
-/// 1 to 512 bytes of UTF-8 without control characters. A star or a question mark stands for no `,`,
-/// `=`, `/`, backslash or control character, and for no `@` or blank either unless the pattern has
-/// a `=` and so is a distinguished name's. So `C=CH, CN=x@staff.example` never passes for the mail
-/// address that `*@staff.example` asks for, nor one part of a distinguished name for two.
+/// 1 to 512 bytes of UTF-8 without control characters. A star or a question mark never matches
+/// `,`, `=`, `/`, backslash or a control character. Nor does it match `@` or a blank, unless the
+/// pattern has a `=` and so is a distinguished name's. So `C=CH, CN=x@staff.example` never
+/// passes for the mail address that `*@staff.example` asks for, nor one part of a distinguished
+/// name for two.
 ///
 /// The `@` that libreswan writes before a host name, and strongSwan does not, is ignored at the
 /// beginning.
@@ -104,7 +105,7 @@ impl IdentityPattern {
     #[must_use]
     pub fn fit(&self, identity: &PeerText) -> Fit {
         let text = identity.bytes();
-        let (pattern, text) = (without_padding(self.0.as_bytes()), without_padding(&text));
+        let (pattern, text) = (without_at(self.0.as_bytes()), without_at(&text));
         let separators: &[u8] = if self.0.contains('=') { b",=/\\" } else { b",=/\\@ " };
         let wild = |byte: u8| !separators.contains(&byte) && !byte.is_ascii_control();
         if !identity.is_cut() && !text.is_empty() && fits(pattern, text, wild, |pattern, byte| pattern == byte) {
@@ -204,7 +205,7 @@ fn starts_with_folded(pattern: &[u8], text: &[u8]) -> bool {
     ends.contains(&true)
 }
 
-fn without_padding(text: &[u8]) -> &[u8] {
+fn without_at(text: &[u8]) -> &[u8] {
     text.strip_prefix(b"@").unwrap_or(text)
 }
 

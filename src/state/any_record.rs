@@ -22,7 +22,7 @@ pub enum Record {
     #[serde(rename = "guard")]
     ClearTextBlock(Box<ClearTextBlockRecord>),
     /// The rule that accepts ESP for a tunnel whose inner packets are of the other family. The
-    /// tunnel's own record has the same id, in the other family's ruleset.
+    /// tunnel's own record is in the other family's ruleset; this id is a hash of the tunnel's.
     #[serde(rename = "outer")]
     EspPeer(EspPeerRecord),
 }
@@ -79,7 +79,7 @@ pub struct ClearTextBlockRecord {
 pub struct EspPeerRecord {
     /// The format of this record, [`super::FORMAT`].
     pub format: u32,
-    /// The tunnel's id.
+    /// Its id, [`TunnelId::for_esp_peer`] of the tunnel's.
     pub id: TunnelId,
     /// The tunnel's daemon.
     #[serde(default, skip_serializing_if = "Option::is_none")]

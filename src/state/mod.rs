@@ -18,9 +18,9 @@
 //!     nft-ipv4/                         one ruleset
 //!       place                           the jumps' position, the mark bit, the version of the chain layout
 //!       tunnels/net-net-k3f9q2m7        one file per tunnel: who, since when, and every rule that is installed for it
-//!       tunnels/_gateway                the same for the gateway's own rules; `_guard-…` for a blocked pair of networks
+//!       tunnels/_gateway                the same for the gateway's own rules; `_guard-…` for a blocked pair of networks, `_outer-…` for the ESP of a tunnel's peers
 //!       tunnels/net-net-k3f9q2m7.new    the same, while its rules are being installed
-//!       nodes/FI-10.2.0.0-18/…          who needs which shared chains: empty files
+//!       nodes/FI/10.2.0.0-18/…          who needs which shared chains: empty files
 //!       nodes/_alike-…, nodes/_peer-…   tunnels with equal selectors, and tunnels of a peer whose selectors MOBIKE can change: empty files
 //!     network/installed/10.2.0.0-24     the routes, addresses and interfaces that are installed for a remote network
 //!     network/holders/address-10.1.0.1/… for which remote networks an object is installed: empty files

@@ -82,11 +82,13 @@ impl Store {
     /// Whether the record belongs to the present namespace. True for another process's namespace,
     /// of which it cannot be known.
     fn has_mark(&self) -> bool {
-        self.mark.as_ref().is_none_or(|mark| match self.lock().is_some() {
-            // The names are needed later anyway.
-            true => self.has_name(mark).unwrap_or(false),
-            false => self.folder.join(mark).exists(),
-        })
+        self.namespace_file
+            .as_ref()
+            .is_none_or(|mark| match self.lock().is_some() {
+                // The names are needed later anyway.
+                true => self.has_name(mark).unwrap_or(false),
+                false => self.folder.join(mark).exists(),
+            })
     }
 
     /// Marks the record as this namespace's, after it has erased what a deleted namespace with the
@@ -98,7 +100,7 @@ impl Store {
         if self.is_of_former_namespace() {
             self.forget_former_namespace()?;
         }
-        if let Some(mark) = &self.mark {
+        if let Some(mark) = &self.namespace_file {
             // On a full file system the record stays unmarked.
             let _ = self.made(mark, file::create_empty(&self.folder.join(mark)));
         }

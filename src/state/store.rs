@@ -38,7 +38,7 @@ pub struct Store {
     pub(super) lock: Option<Lock>,
     /// The name of the file that identifies this process's namespace; `None` for the record of
     /// another namespace.
-    pub(crate) mark: Option<String>,
+    pub(crate) namespace_file: Option<String>,
     pub(super) cache: Mutex<Cache>,
 }
 
@@ -79,7 +79,7 @@ impl Store {
             top: top.to_owned(),
             folder,
             lock: Some(lock?),
-            mark: namespace_mark(namespace),
+            namespace_file: namespace_mark(namespace),
             cache: Mutex::default(),
         };
         store.take_over()?;
@@ -93,11 +93,11 @@ impl Store {
             top: top.to_owned(),
             folder: top.join(namespace.to_string()),
             lock: None,
-            mark: None,
+            namespace_file: None,
             cache: Mutex::default(),
         };
         if is_mark_known(namespace) || store.folder.exists() {
-            store.mark = namespace_mark(namespace);
+            store.namespace_file = namespace_mark(namespace);
             if store.is_of_former_namespace() {
                 // No folder has this name, so the record is empty.
                 store.folder = top.join(format!("{namespace}{NEW}"));

@@ -1,9 +1,9 @@
 //! Starts programs; nothing else in this crate does.
 //!
-//! Always by absolute path, with nothing in the environment but the C locale and what the caller
-//! puts there, with its input in memory and with a bounded wait. The daemon reads the hook's output
-//! to its end, so a child that outlived the hook would stop every tunnel: a program that takes too
-//! long is killed with all its children.
+//! Always by absolute path, with nothing in the environment but the C locale, a `PATH` and what the
+//! caller puts there, with its input in memory and with a bounded wait. The daemon reads the hook's
+//! output to its end, so a child that outlived the hook would stop every tunnel: a program that
+//! takes too long is killed with all its children.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, Write as _};
@@ -38,8 +38,8 @@ const LOOK: Duration = Duration::from_millis(20);
 /// How many links a program's name may lead through: as many as Linux follows (path_resolution(7)).
 const MOST_LINKS: usize = 40;
 
-/// How often a program that has closed its standard error is asked for before others get this
-/// processor: some 50 µs.
+/// How many times in a row `try_wait` is tried before sleeping, once a program has closed its
+/// standard error: some 50 µs.
 const TURNS: u32 = 200;
 
 /// A program and how to run it.
@@ -64,7 +64,7 @@ pub(crate) struct Invocation<'a> {
 pub(crate) enum StandardOutput<'a> {
     /// It is kept, all of it.
     Kept,
-    /// It is thrown away.
+    /// It is discarded.
     Dropped,
     /// It is discarded: standard output is this file, which is not open for writing. The file, and
     /// its lock, stays open as long as the program runs, even if the hook is killed.
@@ -87,7 +87,7 @@ pub(crate) struct ProcessOutput {
 pub(crate) enum Exit {
     /// By itself, with this status.
     Code(i32),
-    /// By another program's signal.
+    /// By a signal.
     Signal(i32),
     /// By this program: it took longer than its deadline.
     TimedOut,

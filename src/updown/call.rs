@@ -39,12 +39,12 @@ pub(super) struct HookCall<'a> {
 impl HookCall<'_> {
     /// Carries it out.
     pub(super) fn carry_out(&self, event: &Event) -> Result<Summary, HookError> {
-        let silent = match &event.firewall {
+        let asks_nothing_of_firewall = match &event.firewall {
             FirewallAction::Nothing => true,
             FirewallAction::Open(_) | FirewallAction::Close(_) => false,
         };
         // Most calls that ask nothing of the firewall need no route either, and wait for no lock.
-        if silent && self.is_idle(event) {
+        if asks_nothing_of_firewall && self.is_idle(event) {
             return Ok(Summary::default());
         }
         let mut rules_result = Err(());
@@ -59,7 +59,7 @@ impl HookCall<'_> {
         match done {
             // A new daemon's first call may well be one of these, and what the dead one left must
             // not wait for the next `up`. That it fails is no reason to refuse a route.
-            Err(error) if silent && !event.verb.tells_of_routes() => {
+            Err(error) if asks_nothing_of_firewall && !event.verb.tells_of_routes() => {
                 self.log_problem(&error);
                 Ok(Summary::default())
             }
@@ -67,7 +67,7 @@ impl HookCall<'_> {
         }
     }
 
-    /// Whether a failed `up` refuses the tunnel, as the administrator's `on-error` says.
+    /// The error, as [`HookError::Tolerated`] if `on-error` keeps the tunnel.
     pub(super) fn with_on_error(&self, event: &Event, error: HookError) -> HookError {
         match (error, &event.firewall) {
             (HookError::Apply(error), FirewallAction::Open(tunnel)) if self.tolerates(tunnel) => {

@@ -212,7 +212,7 @@ fn note_failed_up(options: &Options, daemon: Option<DaemonProcess>, namespace: u
         return;
     }
     let reason = match error {
-        // Without what the list says anyway.
+        // Without the prefix of `Tolerated`: `status` prints it itself.
         HookError::Tolerated(error) => error.to_string(),
         HookError::Arguments(_)
         | HookError::Env(_)

@@ -141,7 +141,7 @@ impl Namespace {
     }
 
     /// The program, to be called in here as the daemon would, with a record and an iptables of this test's own, and only for the
-    /// firewall: in here there are no ways anywhere.
+    /// firewall: in here there are no routes.
     pub fn hook(&self) -> Hook {
         self.started_by(&[])
     }
@@ -314,7 +314,7 @@ impl Namespace {
         self.state().exists() && self.record().join(name).exists()
     }
 
-    /// The record of a tunnel of this connection, if it has one whose rules are in.
+    /// The record of a tunnel of this connection, if it has one whose rules are installed.
     pub fn recorded(&self, connection: &str) -> Option<String> {
         let backend = self.backend;
         let folder = |family: Family| self.record().join(format!("{backend}-{family}/tunnels"));
@@ -398,9 +398,9 @@ pub fn the_administrators(listing: &str) -> String {
         .collect()
 }
 
-/// A listing with the rules of those chains sorted in which the order has no meaning: in the dispatchers and buckets one tunnel or
-/// block stands beside the other, and a rebuild puts them in by name and not by age. What leads to the networks that are blocked keeps
-/// its place among them.
+/// A listing with the rules of each dispatcher and bucket of the filter table sorted, so that listings with the same rules in another
+/// order are equal. It hides a wrong order: tests of the order compare the listings themselves. The jumps to the blocked pairs keep their
+/// positions.
 pub fn order_independent(listing: &str) -> String {
     let mut lines: Vec<_> = listing.lines().collect();
     let chain = |line: &str| {
@@ -409,13 +409,13 @@ pub fn order_independent(listing: &str) -> String {
             .unwrap_or_default()
             .to_owned()
     };
-    let has_no_order = |chain: &str| {
+    let is_sorted = |chain: &str| {
         let stem = chain.strip_prefix("PLUTO-").and_then(|rest| rest.split('-').next());
         matches!(stem, Some("I" | "O" | "FI" | "FO"))
     };
-    let holds_apart = |line: &str| line.ends_with("-j PLUTO-BI") || line.ends_with("-j PLUTO-BO");
-    for group in lines.chunk_by_mut(|a, b| chain(a) == chain(b) && holds_apart(a) == holds_apart(b)) {
-        if has_no_order(&chain(group[0])) {
+    let leads_to_blocks = |line: &str| line.ends_with("-j PLUTO-BI") || line.ends_with("-j PLUTO-BO");
+    for group in lines.chunk_by_mut(|a, b| chain(a) == chain(b) && leads_to_blocks(a) == leads_to_blocks(b)) {
+        if is_sorted(&chain(group[0])) {
             group.sort_unstable();
         }
     }

@@ -11,7 +11,7 @@
 //! assert_eq!(trace(&table, &packet).verdict, Verdict::Accept);
 //! ```
 //!
-//! [`journey`] sends it through every table in the order in which the kernel does.
+//! [`trace_packet`] sends it through every table in the order in which the kernel does.
 
 #![allow(
     dead_code,
@@ -43,7 +43,7 @@ pub enum From {
     /// Made by the gateway itself.
     Local,
     /// Received unencrypted.
-    Device(String),
+    Unencrypted(String),
     /// Received under IPsec and decapsulated. The interface is the one the rules see:
     /// the real one, or the XFRM interface the packet came out of.
     Ipsec {
@@ -55,14 +55,14 @@ pub enum From {
 
 /// Where a packet goes.
 ///
-/// A packet routed *into* an XFRM interface is a `Device` here: the chains see it
+/// A packet routed *into* an XFRM interface is `Unencrypted` here: the chains see it
 /// before the interface has looked for a policy, so `--dir out --pol ipsec` is false.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum To {
     /// To the gateway itself.
     Local,
     /// Leaves unencrypted.
-    Device(String),
+    Unencrypted(String),
     /// Leaves under IPsec because a policy says so.
     Ipsec {
         interface: String,
@@ -112,8 +112,9 @@ pub struct Packet {
     pub requested: Option<(IpAddr, u16)>,
     /// Where the replies of its connection go, if not to the one who began it. It is the new source when that was translated.
     pub replies_to: Option<IpAddr>,
-    /// The source of its connection was translated, the destination.
+    /// The source of its connection was translated.
     pub source_translated: bool,
+    /// The destination of its connection was translated.
     pub destination_translated: bool,
     /// Its source is an address of the gateway. That is so with all that the gateway made.
     pub source_is_ours: bool,
@@ -257,7 +258,7 @@ impl Packet {
     }
 
     pub fn in_by(mut self, interface: &str) -> Self {
-        self.from = From::Device(interface.to_owned());
+        self.from = From::Unencrypted(interface.to_owned());
         self
     }
 
@@ -277,7 +278,7 @@ impl Packet {
     }
 
     pub fn out_by(mut self, interface: &str) -> Self {
-        self.to = To::Device(interface.to_owned());
+        self.to = To::Unencrypted(interface.to_owned());
         self
     }
 
@@ -298,9 +299,9 @@ impl Packet {
                 "a packet from the gateway to itself passes OUTPUT and then INPUT: \
                  trace one half, to or from the device lo"
             ),
-            (From::Device(_) | From::Ipsec { .. }, To::Local) => "INPUT",
-            (From::Local, To::Device(_) | To::Ipsec { .. }) => "OUTPUT",
-            (From::Device(_) | From::Ipsec { .. }, To::Device(_) | To::Ipsec { .. }) => "FORWARD",
+            (From::Unencrypted(_) | From::Ipsec { .. }, To::Local) => "INPUT",
+            (From::Local, To::Unencrypted(_) | To::Ipsec { .. }) => "OUTPUT",
+            (From::Unencrypted(_) | From::Ipsec { .. }, To::Unencrypted(_) | To::Ipsec { .. }) => "FORWARD",
         }
     }
 
@@ -308,14 +309,14 @@ impl Packet {
     pub(super) fn in_device(&self) -> &str {
         match &self.from {
             From::Local => "",
-            From::Device(interface) | From::Ipsec { interface, .. } => interface,
+            From::Unencrypted(interface) | From::Ipsec { interface, .. } => interface,
         }
     }
 
     pub(super) fn out_device(&self) -> &str {
         match &self.to {
             To::Local => "",
-            To::Device(interface) | To::Ipsec { interface, .. } => interface,
+            To::Unencrypted(interface) | To::Ipsec { interface, .. } => interface,
         }
     }
 
@@ -352,11 +353,11 @@ impl Packet {
     /// Reqid and protocol of the IPsec state on that side of the gateway.
     pub(super) fn sa(&self, direction: Direction) -> Option<(u32, u8)> {
         let came = match self.from {
-            From::Local | From::Device(_) => None,
+            From::Local | From::Unencrypted(_) => None,
             From::Ipsec { reqid, protocol, .. } => Some((reqid, protocol)),
         };
         let leaves = match self.to {
-            To::Local | To::Device(_) => None,
+            To::Local | To::Unencrypted(_) => None,
             To::Ipsec { reqid, protocol, .. } => Some((reqid, protocol)),
         };
         match direction {

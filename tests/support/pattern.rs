@@ -1,4 +1,4 @@
-//! What a rule holds against the fields of a packet, each with the text it is read from: [`Net`], [`AddressRange`], [`PortRange`],
+//! The matches of a rule, each with the text it is read from: [`Net`], [`AddressRange`], [`PortRange`],
 //! [`InterfacePattern`], [`IcmpPattern`], [`TcpFlags`], [`PolicyMatch`], [`ConnectionMatch`], [`RateLimit`].
 
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its part of this module")]
@@ -225,7 +225,7 @@ pub struct PolicyMatch {
 }
 
 impl PolicyMatch {
-    /// `--pol none` asks for no IPsec at all: a reqid beside it counts for nothing.
+    /// `--pol none` asks for no IPsec at all: a reqid beside it has no effect.
     pub fn matches(self, packet: &Packet) -> bool {
         match packet.sa(self.direction) {
             None => !self.ipsec,

@@ -394,7 +394,7 @@ fn each_direction_of_a_policy_match_looks_at_its_own_side() {
         reqid: 9,
         protocol: AH,
     };
-    packet.from = From::Device("eth1".to_owned());
+    packet.from = From::Unencrypted("eth1".to_owned());
     assert!(accepts("--dir out --pol ipsec --reqid 9 --proto ah", &packet));
     assert!(!accepts("--dir out --pol ipsec --reqid 7", &packet));
     assert!(accepts("--dir in --pol none", &packet));

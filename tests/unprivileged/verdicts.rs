@@ -40,14 +40,14 @@ fn packet_of(text: &str) -> Packet {
         panic!("{text}")
     };
     let mut packet = Packet::between(source, destination);
-    packet.from = place(from, From::Local, From::Device, |interface, reqid, protocol| {
+    packet.from = place(from, From::Local, From::Unencrypted, |interface, reqid, protocol| {
         From::Ipsec {
             interface,
             reqid,
             protocol,
         }
     });
-    packet.to = place(to, To::Local, To::Device, |interface, reqid, protocol| To::Ipsec {
+    packet.to = place(to, To::Local, To::Unencrypted, |interface, reqid, protocol| To::Ipsec {
         interface,
         reqid,
         protocol,

@@ -18,7 +18,7 @@ const USAGE: [(&str, &str); 2] = [
 pub(super) fn tunnel_list(found: Vec<FoundTunnel<'_>>, width: usize) -> String {
     let head = match found.len() {
         0 => "no tunnel is up\n".to_owned(),
-        number => format!("{} up\n{}", counted_noun(number, "tunnel"), family_rows(found, width)),
+        number => format!("{} up\n{}", counted_noun(number, "tunnel"), tunnel_rows(found, width)),
     };
     head + "\n" + &usage(width)
 }
@@ -38,11 +38,11 @@ fn usage(width: usize) -> String {
 pub(super) fn of_connection(name: &str, found: Vec<FoundTunnel<'_>>, width: usize) -> String {
     let number = counted_noun(found.len(), "tunnel");
     let head = wrapped(&[format!("{number} of {name}; name one by its short name")], width);
-    format!("{}\n{}", head.join("\n"), family_rows(found, width))
+    format!("{}\n{}", head.join("\n"), tunnel_rows(found, width))
 }
 
 /// One line each: the id, the user or else the identity, the remote network, what is allowed.
-fn family_rows(mut found: Vec<FoundTunnel<'_>>, width: usize) -> String {
+fn tunnel_rows(mut found: Vec<FoundTunnel<'_>>, width: usize) -> String {
     found.sort_by(|a, b| in_order(a.record, b.record));
     let column = |heading, least, most| TableColumn { heading, least, most };
     let columns = [

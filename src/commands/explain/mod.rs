@@ -79,10 +79,14 @@ const NARROWEST: usize = 40;
 
 /// How many tunnels of a connection are explained one after the other; of more, one has to be
 /// named.
-const MAX_ROUTES: usize = 3;
+const MAX_TUNNELS: usize = 3;
 
-/// Prints the answer. Returns the exit code: 1 if no tunnel has the name or the kernel differs from
-/// the record, 2 if the words are no packet, 3 if the kernel's rules could not be listed.
+/// Prints the answer. Returns the exit code:
+///
+/// - 1 if no tunnel has the name, an older version installed the rules, or the kernel differs from
+///   the record
+/// - 2 if the words are no packet, or if several tunnels have the name with `--svg`
+/// - 3 if the kernel's rules could not be listed
 pub(super) fn run(options: &Options, asked: &ExplainRequest, colours: Colours) -> Result<u8, HookError> {
     let subject = match subject(asked) {
         Ok(subject) => subject,
@@ -153,7 +157,7 @@ pub(super) fn run(options: &Options, asked: &ExplainRequest, colours: Colours) -
             };
             match found.len() {
                 1 => each_tunnel(&found, text),
-                2..=MAX_ROUTES => format!("{list}\n{}", each_tunnel(&found, text)),
+                2..=MAX_TUNNELS => format!("{list}\n{}", each_tunnel(&found, text)),
                 _ => list,
             }
         }

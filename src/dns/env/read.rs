@@ -52,8 +52,8 @@ pub(crate) fn read_resolver(
     (!idle).then(|| Box::new(action))
 }
 
-/// libreswan's script does it at `up` and `down` of clients; Openswan has verbs of its own for it,
-/// which it sends for Cisco's peers only, as old versions of libreswan do not.
+/// libreswan's script sets name servers at `up` and `down` of clients; Openswan has verbs of its
+/// own for it, which it sends for Cisco's peers only, as old versions of libreswan do not.
 fn resolver_event(env: EnvReader<'_>, daemon: Daemon, verb: &Verb, tunnel: Option<&Tunnel>) -> Option<ResolverEvent> {
     match daemon {
         Daemon::Libreswan(_) | Daemon::Openswan => {}
@@ -111,7 +111,7 @@ fn user(env: EnvReader<'_>, daemon: Daemon) -> Result<ResolverUser, EnvError> {
     })
 }
 
-/// What is offered, if anything is that can be used where it would go.
+/// The name servers and domains that the peer passed; `None` if the resolver can use none of them.
 fn dns_config(
     env: EnvReader<'_>,
     daemon: Daemon,
@@ -126,7 +126,7 @@ fn dns_config(
             Configured::File
         }
     };
-    // The stock script asks systemd-resolved whether this is a client of the config mode or not.
+    // The stock script calls systemd-resolved for mode-config clients and others alike.
     if !is_client && configured == Configured::File {
         return None;
     }
@@ -192,7 +192,7 @@ fn read_notice(
         Daemon::Openswan => NmService::Openswan,
         Daemon::FreesWan | Daemon::StrongSwan => return None,
     };
-    // Omissions were reported where the offer was read; otherwise they are reported here.
+    // Omissions were reported where `dns_config` was read; otherwise they are reported here.
     let is_reported = !faults.is_empty();
     let mut own = Vec::new();
     let notice = NmNotice {

@@ -102,7 +102,7 @@ fn of_first(tables: &Emulator, packet: &Packet, explained: &PacketTrace) -> Resu
 fn of_later(tables: &Emulator, packet: &Packet, explained: &PacketTrace) -> Result<(), TestCaseError> {
     let inside = match packet.from {
         From::Local => packet.clone(),
-        From::Device(_) | From::Ipsec { .. } => {
+        From::Unencrypted(_) | From::Ipsec { .. } => {
             let first = Packet {
                 state: ConnectionState::New,
                 direction: ConnectionDirection::Original,

@@ -117,7 +117,7 @@ fn of_kind(packet: emulated::Packet, kind: &Kind) -> emulated::Packet {
 fn came(side: &Side) -> From {
     match side {
         Side::Gateway => From::Local,
-        Side::Clear(interface) => From::Device((*interface).to_owned()),
+        Side::Clear(interface) => From::Unencrypted((*interface).to_owned()),
         Side::Ipsec(interface, reqid) => From::Ipsec {
             interface: (*interface).to_owned(),
             reqid: *reqid,
@@ -129,7 +129,7 @@ fn came(side: &Side) -> From {
 fn leaves(side: &Side) -> To {
     match side {
         Side::Gateway => To::Local,
-        Side::Clear(interface) => To::Device((*interface).to_owned()),
+        Side::Clear(interface) => To::Unencrypted((*interface).to_owned()),
         Side::Ipsec(interface, reqid) => To::Ipsec {
             interface: (*interface).to_owned(),
             reqid: *reqid,
@@ -158,12 +158,12 @@ pub(crate) fn fully_known(packet: &emulated::Packet) -> Packet {
         kind: traffic(packet),
         from: match &packet.from {
             From::Local => Endpoint::Gateway,
-            From::Device(name) => Endpoint::Unencrypted(interface(name)),
+            From::Unencrypted(name) => Endpoint::Unencrypted(interface(name)),
             From::Ipsec { interface, reqid, .. } => ipsec(interface, *reqid),
         },
         to: match &packet.to {
             To::Local => Endpoint::Gateway,
-            To::Device(name) => Endpoint::Unencrypted(interface(name)),
+            To::Unencrypted(name) => Endpoint::Unencrypted(interface(name)),
             To::Ipsec { interface, reqid, .. } => ipsec(interface, *reqid),
         },
         connection: match packet.state {

@@ -44,7 +44,7 @@ pub(crate) fn packet(text: &str, tunnel: impl Fn(&str) -> Tunnel) -> Packet {
     let mut packet = Packet::between(source, destination);
     packet.from = match place(from, &tunnel) {
         Place::Gateway => From::Local,
-        Place::Clear(interface) => From::Device(interface),
+        Place::Clear(interface) => From::Unencrypted(interface),
         Place::Tunnel(reqid) => From::Ipsec {
             interface: "w0".to_owned(),
             reqid,
@@ -53,7 +53,7 @@ pub(crate) fn packet(text: &str, tunnel: impl Fn(&str) -> Tunnel) -> Packet {
     };
     packet.to = match place(to, &tunnel) {
         Place::Gateway => To::Local,
-        Place::Clear(interface) => To::Device(interface),
+        Place::Clear(interface) => To::Unencrypted(interface),
         Place::Tunnel(reqid) => To::Ipsec {
             interface: "w0".to_owned(),
             reqid,
