@@ -1,32 +1,36 @@
 //! The firewall rules of one tunnel.
 
 mod filter;
+mod filter_path;
 mod identity;
+mod ipcomp;
+mod mss;
 mod nat;
 mod order;
 mod packet_path;
+mod refuse;
 mod rules;
 
+pub use filter_path::{AllowedTraffic, filter_paths};
 pub use identity::TunnelKey;
 pub(crate) use identity::{TunnelId, are_alike, can_move, may_have_become};
 pub(crate) use nat::kept_sources;
 pub(crate) use order::{BucketMember, TunnelOrder};
 pub use packet_path::PacketPath;
-pub(crate) use rules::TunnelChain;
 pub use rules::TunnelRules;
+pub(crate) use rules::{TunnelChain, TunnelPart};
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::num::NonZeroU16;
 
 use ipnet::IpNet;
 
-use super::dispatch::{DispatchBucket, OptionalChains, Precedence};
-use crate::daemon::{ClientTranslation, HostAccess, SaMatch, Scope, Tunnel};
-use crate::net::{Family, Interface, MarkBit, Network, Protocol, Traffic};
-use crate::netfilter::{ChainName, Comment, Direction, InterfaceMatch, Match, PolicyMatch, Rule, RulePosition, Target};
+use super::dispatch::Precedence;
+use crate::daemon::{SaMatch, Tunnel};
+use crate::net::{Family, Interface, MarkBit, Network};
+use crate::netfilter::{ChainName, Comment, Direction, InterfaceMatch, Match, PolicyMatch, Rule};
 use crate::netlink::XfrmInterface;
-use crate::settings::{Allow, Esp, GatewayAccess, Mss, Policy, Service};
+use crate::settings::{Esp, Policy};
 
 /// Decides the rules of a tunnel: what strongSwan's `_updown iptables` opens for the same call,
 /// without its errors, and as far as the settings allow.
@@ -49,43 +53,24 @@ use crate::settings::{Allow, Esp, GatewayAccess, Mss, Policy, Service};
 /// # Errors
 /// If its settings conflict with the tunnel.
 pub fn tunnel_rules(tunnel: &Tunnel, id: &TunnelId, context: &PolicyContext<'_>) -> Result<TunnelRules, PolicyError> {
-    let exit_interface = exit_interface(tunnel, context.interfaces);
-    let mut tunnel_rules = TunnelRules::new(Some(tunnel_order(tunnel, id)), exit_interface.cloned());
-    for filter_path in filter_paths(tunnel, context.policy) {
-        let rules = filter::filter_rules(tunnel, id, context.policy, &filter_path);
-        let precedence = match filter_path.is_restricted() {
-            true => Precedence::Restricted,
-            false => Precedence::Open,
-        };
-        add_tunnel_chain(
-            &mut tunnel_rules,
-            tunnel,
-            id,
-            (filter_path.path, precedence),
-            filter_path.local,
-            rules,
-            exit_interface,
-        );
-        for bucket in refusing_buckets(tunnel, &filter_path) {
-            let matches = tunnel_matches(tunnel, bucket.path, Some(filter_path.local), exit_interface);
-            for rule in filter::log_and_drop(id, context.policy, matches) {
-                tunnel_rules.add_to_bucket(bucket, RulePosition::Tail, rule);
-            }
-        }
-    }
-    refuse_inbound(&mut tunnel_rules, tunnel, id, context.policy);
-    if let Some(translation) = tunnel.translation {
-        add_client_translation(&mut tunnel_rules, tunnel, id, translation, exit_interface);
-    }
-    add_ipcomp(&mut tunnel_rules, tunnel, id, context.ipcomp_hosts);
-    add_mss_clamp(&mut tunnel_rules, tunnel, id, context, exit_interface);
-    nat::add_nat(&mut tunnel_rules, tunnel, id, context, exit_interface)?;
-    if context.esp == Esp::Negotiated {
-        // Peers of the other family are in the other ruleset.
-        let of_this_family = |remote_host: &&IpAddr| Family::of_address(**remote_host) == tunnel.family();
-        let peers = context.peers.iter().filter(of_this_family);
-        peers.for_each(|remote_host| add_esp_peer(&mut tunnel_rules, *remote_host));
-    }
+    let input = TunnelInput {
+        tunnel,
+        id,
+        context,
+        exit_interface: exit_interface(tunnel, context.interfaces),
+    };
+    let parts = [
+        filter::filter_parts(&input),
+        refuse::inbound_parts(&input),
+        nat::translation_parts(&input),
+        ipcomp::ipcomp_parts(&input),
+        mss::mss_parts(&input),
+        nat::nat_parts(&input)?,
+        esp_peer_parts(&input),
+    ];
+    let interface = input.exit_interface.cloned();
+    let mut tunnel_rules = TunnelRules::new(Some(tunnel_order(tunnel, id)), interface);
+    parts.into_iter().flatten().for_each(|part| tunnel_rules.attach(part));
     Ok(tunnel_rules)
 }
 
@@ -165,322 +150,59 @@ pub enum PolicyError {
 #[must_use]
 pub fn esp_peer_rules(peers: impl IntoIterator<Item = IpAddr>) -> TunnelRules {
     let mut tunnel_rules = TunnelRules::new(None, None);
-    peers
-        .into_iter()
-        .for_each(|remote_host| add_esp_peer(&mut tunnel_rules, remote_host));
+    let parts = peers.into_iter().map(TunnelPart::EspPeer);
+    parts.for_each(|part| tunnel_rules.attach(part));
     tunnel_rules
 }
 
-fn add_esp_peer(tunnel_rules: &mut TunnelRules, remote_host: IpAddr) {
-    let bucket = DispatchBucket::for_remote(PacketPath::EspPeer, Precedence::Open, &Network::host(remote_host));
-    tunnel_rules.buckets.insert(bucket);
-    tunnel_rules
-        .optional
-        .extend([OptionalChains::EspPeers, OptionalChains::EspPeer(remote_host)]);
+/// The peers of a tunnel whose ESP and AH is accepted. Those of the other family are in the other
+/// ruleset.
+fn esp_peer_parts(input: &TunnelInput<'_>) -> Vec<TunnelPart> {
+    let context = input.context;
+    let of_this_family = |host: &&IpAddr| Family::of_address(**host) == input.tunnel.family();
+    let peers = context.peers.iter().filter(of_this_family);
+    let peers = peers.filter(|_| context.esp == Esp::Negotiated);
+    peers.copied().map(TunnelPart::EspPeer).collect()
 }
 
-/// Gives a tunnel a chain on a path, and leads its packets there.
-fn add_tunnel_chain(
-    tunnel_rules: &mut TunnelRules,
-    tunnel: &Tunnel,
-    id: &TunnelId,
-    (path, precedence): (PacketPath, Precedence),
-    local: Network,
-    rules: Vec<Rule>,
-    exit_interface: Option<&Interface>,
-) {
-    tunnel_rules.attach(TunnelChain {
-        path,
-        precedence,
-        name: tunnel_chain_name(id, path.tag()),
-        remote: tunnel.remote_client,
-        conditions: vec![tunnel_matches(tunnel, path, Some(local), exit_interface)],
-        rules,
-    });
-}
-
-/// The further buckets in which a tunnel drops outbound packets; only a tunnel that allows nothing
-/// has any.
-///
-/// - After all tunnels: packets outside the tunnel's protocol and port, which libreswan's kernel
-///   policies match all the same. Several tunnels between the same networks can have one reqid,
-///   each with its own ports (strongSwan); their rules all come before this bucket.
-/// - On [`PacketPath::RefuseOut`]: packets that came by IPsec and that no tunnel has allowed, as
-///   from a policy of another program. They never reach the tunnel's own chain, whose ACCEPT, or
-///   that of the administrator's chain, would be enough alone. For the same reason there is no jump
-///   to that chain here.
-fn refusing_buckets(tunnel: &Tunnel, filter_path: &FilterPath) -> Vec<DispatchBucket> {
-    let path = filter_path.path;
-    if !filter_path.is_restricted() || path.direction() == Direction::In {
-        return Vec::new();
-    }
-    let rest = (tunnel.traffic != Traffic::Any).then_some((path, Precedence::Rest));
-    let out = (path == PacketPath::ForwardOut).then_some((PacketPath::RefuseOut, Precedence::Open));
-    let places = rest.into_iter().chain(out);
-    places
-        .map(|(path, precedence)| DispatchBucket::for_remote(path, precedence, &tunnel.remote_client))
-        .collect()
-}
-
-/// Drops packets that come out of a restricted tunnel and that no tunnel has allowed, whatever
-/// their destination.
-///
-/// PREROUTING may have given such a packet another destination, in neither network of the tunnel: a
-/// published host (docker), the gateway itself (REDIRECT), another tunnel. So the rules match the
-/// source and the policy only, and the connection's original destination. Allowed services that
-/// were redirected are left to the administrator's rules. The returns are at the head and the drops
-/// at the tail of one chain, so that no tunnel drops what another one between the same networks,
-/// with the same reqid, allows.
-///
-/// To the gateway itself `host-access = "no"` leaves nothing but replies, whatever `allow` says and
-/// whichever destination PREROUTING has replaced.
-fn refuse_inbound(tunnel_rules: &mut TunnelRules, tunnel: &Tunnel, id: &TunnelId, policy: &Policy) {
-    for path in [PacketPath::RefuseInput, PacketPath::RefuseForward] {
-        let is_closed = path == PacketPath::RefuseInput && policy.host_access == GatewayAccess::No;
-        let allow = match &policy.allow {
-            Allow::All | Allow::Services(_) if is_closed => &Allow::Replies,
-            Allow::All => continue,
-            allow @ (Allow::Replies | Allow::Services(_) | Allow::None) => allow,
-        };
-        let known = tunnel_matches(tunnel, path, None, None);
-        let bucket = DispatchBucket::for_remote(path, Precedence::Open, &tunnel.remote_client);
-        for matches in filter::unlisted_traffic(tunnel, allow) {
-            let matches = without_known(&known, matches);
-            let rule = filter::named_rule(id, matches, Target::Return);
-            tunnel_rules.add_to_bucket(bucket, RulePosition::Head, rule);
-        }
-        for rule in filter::log_and_drop(id, policy, known) {
-            tunnel_rules.add_to_bucket(bucket, RulePosition::Tail, rule);
-        }
-    }
-}
-
-/// The matches joined in the order in which iptables lists them: addresses, interfaces, protocols,
-/// extensions.
-fn without_known(known: &[Match], more: Vec<Match>) -> Vec<Match> {
-    let comes_first = |matched: &&Match| {
-        matches!(
-            matched,
-            Match::Source(Network::Prefix(_)) | Match::Destination(Network::Prefix(_)) | Match::In(_)
-        )
-    };
-    let first = known.iter().filter(comes_first).cloned();
-    let last = known.iter().filter(|matched| !comes_first(matched)).cloned();
-    first.chain(more).chain(last).collect()
-}
-
-/// A path of the filter table that a tunnel has a chain on.
+/// A tunnel, and what decides about its rules.
 #[derive(Debug)]
-pub struct FilterPath {
-    /// The path.
-    pub path: PacketPath,
-    /// Our end of it.
-    pub local: Network,
-    /// What passes.
-    pub allowed: AllowedTraffic,
+struct TunnelInput<'a> {
+    tunnel: &'a Tunnel,
+    id: &'a TunnelId,
+    context: &'a PolicyContext<'a>,
+    /// The interface that its packets leave by, if they are matched by interface.
+    exit_interface: Option<&'a Interface>,
 }
 
-/// A tunnel's packets that pass on a path.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum AllowedTraffic {
-    /// All.
-    All,
-    /// What belongs to connections from the other side of the gateway.
-    Replies,
-    /// That, and new connections to these.
-    Services(Vec<Service>),
-    /// Nothing.
-    None,
-    /// Other rules decide; it is only looked at.
-    Undecided,
-}
-
-impl FilterPath {
-    fn is_restricted(&self) -> bool {
-        match self.allowed {
-            AllowedTraffic::Replies | AllowedTraffic::Services(_) | AllowedTraffic::None => true,
-            AllowedTraffic::All | AllowedTraffic::Undecided => false,
-        }
+impl TunnelInput<'_> {
+    /// A chain of the tunnel on a path, with the jump to it from the bucket of the remote network.
+    fn chain(&self, path: PacketPath, precedence: Precedence, local: Network, rules: Vec<Rule>) -> TunnelPart {
+        TunnelPart::Chain(TunnelChain {
+            path,
+            precedence,
+            name: tunnel_chain_name(self.id, path.tag()),
+            remote: self.tunnel.remote_client,
+            conditions: vec![self.matches(path, Some(local))],
+            rules,
+        })
     }
-}
 
-/// The paths of the filter table that a tunnel has a chain on. On others its packets are left to
-/// other rules.
-#[must_use]
-pub fn filter_paths(tunnel: &Tunnel, policy: &Policy) -> Vec<FilterPath> {
-    let local = tunnel.translation.map_or(tunnel.local_client, |translation| {
-        // The filter table never sees the translated address: PREROUTING replaces it before INPUT,
-        // and POSTROUTING replaces the local one after OUTPUT.
-        Network::host(translation.own)
-    });
-    let mut allowed = Vec::new();
-    if forwards_packets(tunnel) {
-        allowed.push((PacketPath::ForwardIn, allowed_inbound(&policy.allow)));
-        allowed.push((PacketPath::ForwardOut, allowed_outbound(&policy.allow)));
-    }
-    allowed.extend(gateway_paths(tunnel, policy));
-    if tunnel.log_group.is_some() || policy.chain.is_some() {
-        // libreswan's script logs there whether or not packets are accepted; and the
-        // administrator's chain comes first everywhere.
-        for path in GATEWAY_PATHS {
-            if !allowed.iter().any(|(taken, _)| *taken == path) {
-                allowed.push((path, AllowedTraffic::Undecided));
-            }
-        }
-    }
-    let filter_paths = allowed.into_iter();
-    filter_paths
-        .map(|(path, allowed)| FilterPath { path, local, allowed })
-        .collect()
-}
-
-fn allowed_inbound(allow: &Allow) -> AllowedTraffic {
-    match allow {
-        Allow::All => AllowedTraffic::All,
-        Allow::Replies => AllowedTraffic::Replies,
-        Allow::None => AllowedTraffic::None,
-        Allow::Services(services) => AllowedTraffic::Services(services.clone()),
-    }
-}
-
-fn allowed_outbound(allow: &Allow) -> AllowedTraffic {
-    match allow {
-        Allow::All | Allow::Replies | Allow::Services(_) => AllowedTraffic::All,
-        Allow::None => AllowedTraffic::None,
-    }
-}
-
-/// The paths that end or begin at the gateway itself.
-const GATEWAY_PATHS: [PacketPath; 2] = [PacketPath::Input, PacketPath::Output];
-
-/// Whether packets are forwarded for a tunnel. Not for a host tunnel, which ends at the gateway.
-/// Not if the remote network is the gateway's own address inside the tunnel. And not with client
-/// address translation, where libreswan has policies for two addresses only, both the gateway's.
-fn forwards_packets(tunnel: &Tunnel) -> bool {
-    let mut source_addresses = tunnel.source_addresses.iter();
-    match (tunnel.scope, tunnel.translation) {
-        (Scope::Host, _) | (_, Some(_)) => false,
-        (Scope::Client, None) => !source_addresses.any(|address| tunnel.remote_client.is_host(*address)),
-    }
-}
-
-/// What passes to and from the gateway itself.
-///
-/// Where the gateway is closed to the tunnel, and where other rules would decide although the
-/// tunnel is restricted, packets out of the tunnel to the gateway are dropped, except replies to
-/// the gateway's own connections. Other rules decide which connections the gateway may open.
-fn gateway_paths(tunnel: &Tunnel, policy: &Policy) -> Vec<(PacketPath, AllowedTraffic)> {
-    let [input, output] = GATEWAY_PATHS;
-    let opened = match policy.host_access {
-        GatewayAccess::Yes => true,
-        GatewayAccess::No => false,
-        GatewayAccess::Auto => daemon_opens_gateway(tunnel),
-    };
-    let is_left = policy.host_access == GatewayAccess::Auto && policy.allow == Allow::All;
-    match &policy.allow {
-        allow if opened => vec![(input, allowed_inbound(allow)), (output, allowed_outbound(allow))],
-        Allow::None => vec![(input, AllowedTraffic::None), (output, AllowedTraffic::None)],
-        Allow::All | Allow::Replies | Allow::Services(_) if is_left => Vec::new(),
-        Allow::All | Allow::Replies | Allow::Services(_) => vec![(input, AllowedTraffic::Replies)],
-    }
-}
-
-fn daemon_opens_gateway(tunnel: &Tunnel) -> bool {
-    match (tunnel.scope, tunnel.translation, tunnel.host_access) {
-        (Scope::Host, _, _) | (_, Some(_), _) | (_, _, HostAccess::Asked) => true,
-        (Scope::Client, None, HostAccess::NotAsked) => !tunnel.source_addresses.is_empty(),
-    }
-}
-
-/// Client address translation: packets from the gateway's own address leave with the address that
-/// the peer assigned, and the reverse.
-///
-/// Only packets that this tunnel's policy matches: another tunnel's policy to the same network has
-/// its own address.
-fn add_client_translation(
-    tunnel_rules: &mut TunnelRules,
-    tunnel: &Tunnel,
-    id: &TunnelId,
-    translation: ClientTranslation,
-    exit_interface: Option<&Interface>,
-) {
-    let ClientTranslation { assigned, own } = translation;
-    for (path, local, target) in [
-        (PacketPath::NatIn, assigned, Target::Dnat(own)),
-        (PacketPath::NatOut, own, Target::Snat(assigned)),
-    ] {
-        let rule = Rule {
-            matches: filter::selector_matches(tunnel, path.direction()),
-            target,
-        };
-        add_tunnel_chain(
-            tunnel_rules,
-            tunnel,
-            id,
-            (path, Precedence::Open),
-            Network::host(local),
-            vec![rule],
-            exit_interface,
-        );
-    }
-}
-
-/// What an IPv4 and a TCP header take, in bytes, without options.
-const IPV4_TCP_HEADERS: u16 = 40;
-
-/// How much longer an IPv6 header is, in bytes.
-const IPV6_EXTRA_HEADER: u16 = 20;
-
-/// The most that ESP adds to a packet, in bytes: an outer IPv6 header (40), UDP (8), ESP's own
-/// header (8) and vector (16), padding with its length and next header (17), and a check value
-/// (32). AH, and ESP with less, add less.
-const MAX_ESP_OVERHEAD: u16 = 121;
-
-/// The MTU to assume where the path's is unknown, in bytes: Ethernet's.
-const ETHERNET_MTU: u16 = 1500;
-
-/// Keeps the segments of TCP connections small enough, in both directions.
-///
-/// Outbound SYNs are clamped to the path MTU of their route, which accounts for IPsec overhead. An
-/// inbound SYN limits the segments that the local side sends into the tunnel, but its own route is
-/// the one to the local host, which has no IPsec overhead. So it is clamped to a number.
-fn add_mss_clamp(
-    tunnel_rules: &mut TunnelRules,
-    tunnel: &Tunnel,
-    id: &TunnelId,
-    context: &PolicyContext<'_>,
-    exit_interface: Option<&Interface>,
-) {
-    let longer = match tunnel.family() {
-        Family::Ipv4 => 0,
-        Family::Ipv6 => IPV6_EXTRA_HEADER,
-    };
-    let number = |size: u16| NonZeroU16::new(size.saturating_sub(longer)).map(Target::SetMss);
-    let by_path = context
-        .path_mtu
-        .unwrap_or(ETHERNET_MTU)
-        .saturating_sub(MAX_ESP_OVERHEAD + IPV4_TCP_HEADERS);
-    let targets = match context.policy.mss {
-        Mss::Leave => return,
-        Mss::PathMtu => [number(by_path), Some(Target::ClampMssToPmtu)],
-        Mss::Fixed(size) => [number(size.get()), number(size.get())],
-    };
-    for (path, target) in [PacketPath::MssIn, PacketPath::MssOut].into_iter().zip(targets) {
-        let rules = target.map(|target| Rule {
-            matches: std::iter::once(Match::Syn)
-                .chain(connection_comment(tunnel).map(Match::Comment))
-                .collect(),
-            target,
+    /// The matches in a bucket on the tunnel's packets.
+    fn matches(&self, path: PacketPath, local: Option<Network>) -> Vec<Match> {
+        let local = local.map(|local| path.local_match(local));
+        let mut matches: Vec<_> = std::iter::once(path.remote_match(self.tunnel.remote_client))
+            .chain(local)
+            .filter(is_restrictive)
+            .collect();
+        // iptables shows the source first.
+        matches.sort_by_key(|matched| !matches!(matched, Match::Source(Network::Prefix(_))));
+        matches.push(match (path.direction(), self.exit_interface) {
+            // On output the policy applies only inside the interface, so the interface is matched.
+            (Direction::Out, Some(interface)) => path.interface_match(InterfaceMatch::Interface(interface.clone())),
+            (Direction::Out, None) | (Direction::In, _) => sa_match(&self.tunnel.sa_match, path),
         });
-        add_tunnel_chain(
-            tunnel_rules,
-            tunnel,
-            id,
-            (path, Precedence::Open),
-            tunnel.local_client,
-            rules.into_iter().collect(),
-            exit_interface,
-        );
+        matches
     }
 }
 
@@ -501,28 +223,6 @@ fn exit_interface<'a>(tunnel: &'a Tunnel, interfaces: &'a [XfrmInterface]) -> Op
                 .map(|interface| &interface.interface)
         }
     }
-}
-
-/// The matches in a bucket on a tunnel's packets.
-pub(crate) fn tunnel_matches(
-    tunnel: &Tunnel,
-    path: PacketPath,
-    local: Option<Network>,
-    exit_interface: Option<&Interface>,
-) -> Vec<Match> {
-    let local = local.map(|local| path.local_match(local));
-    let mut matches: Vec<_> = std::iter::once(path.remote_match(tunnel.remote_client))
-        .chain(local)
-        .filter(is_restrictive)
-        .collect();
-    // iptables shows the source first.
-    matches.sort_by_key(|matched| !matches!(matched, Match::Source(Network::Prefix(_))));
-    matches.push(match (path.direction(), exit_interface) {
-        // On output the policy applies only inside the interface, so the interface is matched.
-        (Direction::Out, Some(interface)) => path.interface_match(InterfaceMatch::Interface(interface.clone())),
-        (Direction::Out, None) | (Direction::In, _) => sa_match(&tunnel.sa_match, path),
-    });
-    matches
 }
 
 /// Whether a match on a network excludes any packet: 0.0.0.0/0 does not, and iptables would not
@@ -566,65 +266,3 @@ fn sa_match(sa_match: &SaMatch, path: PacketPath) -> Match {
 pub(crate) fn connection_comment(tunnel: &Tunnel) -> Option<Comment> {
     Comment::try_from(tunnel.connection.comment()).ok()
 }
-
-/// Accepts packets of compressing peers that were not worth compressing, which arrive as IP in IP
-/// between the gateways. Each peer that has the tunnel up has rules of its own.
-///
-/// In the buckets of first precedence, because a restricted tunnel to 0.0.0.0/0 would drop them.
-///
-/// Not if the inner family differs from the outer one: those packets belong to the other family's
-/// ruleset, and strongSwan's script never accepted them either.
-fn add_ipcomp(tunnel_rules: &mut TunnelRules, tunnel: &Tunnel, id: &TunnelId, hosts: &BTreeSet<(IpAddr, IpAddr)>) {
-    let of_this_family = |address: &IpAddr| Family::of_address(*address) == tunnel.family();
-    let mut hosts = hosts
-        .iter()
-        .filter(|(local, remote)| of_this_family(local) && of_this_family(remote))
-        .peekable();
-    if hosts.peek().is_none() {
-        return;
-    }
-    let name = tunnel_chain_name(id, "C");
-    let accept = Rule {
-        matches: connection_comment(tunnel).map(Match::Comment).into_iter().collect(),
-        target: Target::Accept,
-    };
-    tunnel_rules.add_chain(PacketPath::Input.table(), &name, [accept]);
-    for (local, remote) in hosts {
-        let bucket = DispatchBucket::for_remote(PacketPath::Input, Precedence::Ipcomp, &Network::host(*remote));
-        let jump = Rule {
-            matches: ipcomp_matches(tunnel, *local, *remote),
-            target: Target::Jump(name.clone()),
-        };
-        tunnel_rules.add_to_bucket(bucket, RulePosition::Head, jump);
-    }
-}
-
-/// The matches on packets of an IPComp tunnel that were not worth compressing.
-///
-/// The kernel decrypts such a packet, and receives the remaining IP-in-IP packet between the
-/// gateways once more before the inner packet.
-fn ipcomp_matches(tunnel: &Tunnel, local_host: IpAddr, remote_host: IpAddr) -> Vec<Match> {
-    let (address, inner) = match tunnel.family() {
-        Family::Ipv4 => (IpNet::from(remote_host), IP_IN_IP),
-        Family::Ipv6 => (IpNet::from(remote_host), IPV6_IN_IP),
-    };
-    let mut matches = vec![
-        Match::Source(Network::Prefix(address)),
-        Match::Destination(Network::host(local_host)),
-    ];
-    if let Some(number) = std::num::NonZeroU8::new(inner) {
-        matches.push(Match::Traffic(
-            Direction::In,
-            tunnel.family(),
-            Traffic::Protocol(Protocol(number)),
-        ));
-    }
-    matches.push(sa_match(&tunnel.sa_match, PacketPath::Input));
-    matches
-}
-
-/// IPv4 encapsulation, RFC 2003
-const IP_IN_IP: u8 = 4;
-
-/// IPv6 encapsulation, RFC 2473
-const IPV6_IN_IP: u8 = 41;
