@@ -155,19 +155,33 @@ fn patch_chain(
         let is_double = desired_texts.contains(&normalize(&line.text));
         (!is_double).then(|| RestoreCommand::DeleteText(name.clone(), line.text.clone()))
     };
-    // What opens something is only put into a chain that is filled from the start.
-    let opens = |rule: &Rule| {
-        matches!(
-            rule.target,
-            Target::Accept | Target::SetMark(_) | Target::Snat(_) | Target::Dnat(_)
-        )
-    };
-    let insert = |rule: &Rule| {
-        (!opens(rule)).then_some(())?;
-        chain.insertion(name, rule)
+    let insert = |rule: &Rule| match needs_new_chain(&rule.target) {
+        true => None,
+        false => chain.insertion(name, rule),
     };
     let deletions = matched.unexpected().map(delete);
     deletions.chain(matched.missing.iter().map(insert)).collect()
+}
+
+/// Whether rules with this target are only added to a chain that is filled from the start: what
+/// opens something or changes packets. The self-check refuses them in other chains.
+fn needs_new_chain(target: &Target) -> bool {
+    match target {
+        Target::Accept
+        | Target::SetMark(_)
+        | Target::Snat(_)
+        | Target::Dnat(_)
+        | Target::SetMss(_)
+        | Target::ClampMssToPmtu => true,
+        Target::Drop
+        | Target::Return
+        | Target::Jump(_)
+        | Target::Goto(_)
+        | Target::JumpUser(_)
+        | Target::ClearMark(_)
+        | Target::Nflog(_)
+        | Target::Log(_) => false,
+    }
 }
 
 /// The rules of a chain that the kernel has confirmed, however it lists them.

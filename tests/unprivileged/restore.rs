@@ -1,5 +1,6 @@
 //! What the kernel holds, spoilt in many ways and restored from the record, against the emulator.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use crate::support::emulator::{Emulator, Kind};
@@ -9,6 +10,7 @@ use pluto_updown::daemon::Tunnel;
 use pluto_updown::firewall::Drift;
 use pluto_updown::net::Family;
 use pluto_updown::netfilter::{Backend, Ruleset};
+use pluto_updown::settings::Settings;
 use pluto_updown::state::Store;
 
 const BOOK: Ruleset = Ruleset {
@@ -328,5 +330,54 @@ fn a_change_among_many_tunnels_ends_whole_or_not_at_all_however_it_fails() {
         assert_eq!(&sorted(&mut world), expected, "{failure:?}");
         world.up(&late);
         assert_eq!(sorted(&mut world), with, "{failure:?}");
+    }
+}
+
+/// Tunnels and a gateway with rules of every kind.
+const ALL_KINDS: &str = "
+[gateway]
+ike = \"any\"
+esp = \"negotiated\"
+only-ipsec = [\"ppp+\"]
+[tunnel]
+mss = \"pmtu\"
+log = \"all\"
+[[connection]]
+name = \"one\"
+allow = [\"tcp/22\"]
+mss = 1300
+when-down = \"block\"
+[[connection]]
+name = \"two\"
+nat = \"10.1.0.1\"
+[[connection]]
+name = \"three\"
+allow = \"none\"
+";
+
+#[test]
+fn every_rule_that_is_deleted_and_every_chain_that_is_emptied_comes_back() {
+    let mut world = World {
+        settings: Settings::parse(ALL_KINDS).expect("good settings"),
+        ..World::default()
+    };
+    world.start().expect("a start");
+    for tunnel in &five_tunnels() {
+        world.up(tunnel);
+    }
+    let before = sorted(&mut world);
+    for kind in Kind::ALL {
+        let table = ipv4_emulator(&mut world).table(kind).save();
+        let rules = table.lines().filter_map(|line| line.strip_prefix("-A "));
+        let rules: Vec<_> = rules.filter(|rule| rule.starts_with("PLUTO-")).collect();
+        let deletions = rules.iter().map(|rule| format!("-D {rule}"));
+        let chains: BTreeSet<_> = rules.iter().filter_map(|rule| rule.split(' ').next()).collect();
+        let flushes = chains.iter().map(|chain| format!("-F {chain}"));
+        for damage in deletions.chain(flushes) {
+            change(ipv4_emulator(&mut world), kind.name(), &damage).expect("a change");
+            let restored = try_restore(&mut world).map(|drifts| drifts.is_empty());
+            assert!(matches!(restored, Ok(false)), "{damage}: {restored:?}");
+            assert_eq!(sorted(&mut world), before, "{damage}");
+        }
     }
 }
