@@ -506,7 +506,11 @@ fn opened(new: TunnelRecord, old: Option<&TunnelRecord>) -> TunnelRecord {
 
 /// The note for a tunnel whose XFRM interface does not exist.
 fn missing_interface(record: &TunnelRecord) -> Option<Note> {
-    let effect = MissingInterface::of_tunnel(&record.tunnel, record.effective_policy(), &record.tunnel_rules)?;
+    let effect = MissingInterface::of_tunnel(
+        &record.tunnel,
+        record.effective_policy(),
+        record.tunnel_rules.interface.as_ref(),
+    )?;
     Some(Note::MissingInterface {
         connection: record.tunnel.connection.clone(),
         if_id: record.tunnel.if_id_out?,

@@ -3,7 +3,9 @@
 use ipnet::IpNet;
 
 use super::dispatch::{DispatchBucket, OptionalChains, Precedence};
-use super::tunnel::{PacketPath, TunnelChain, TunnelId, TunnelOrder, TunnelRules, excludes_packets, tunnel_chain_name};
+use super::tunnel::{
+    PacketPath, TunnelChain, TunnelId, TunnelOrder, TunnelPart, TunnelRules, excludes_packets, tunnel_chain_name,
+};
 use crate::daemon::Tunnel;
 use crate::net::{Network, Traffic};
 use crate::netfilter::{Direction, Match, Rule, RulePosition, Target};
@@ -60,16 +62,20 @@ pub(crate) fn clear_text_block(id: &TunnelId, local: &Network, remote: &Network,
         match passing.is_empty() {
             true => {
                 let bucket = DispatchBucket::for_remote(path, Precedence::Open, remote);
-                tunnel_rules.add_to_bucket(bucket, RulePosition::Head, Rule { matches, target });
+                tunnel_rules.attach(TunnelPart::InBucket(
+                    bucket,
+                    RulePosition::Head,
+                    Rule { matches, target },
+                ));
             }
-            false => tunnel_rules.attach(TunnelChain {
+            false => tunnel_rules.attach(TunnelPart::Chain(TunnelChain {
                 path,
                 precedence: Precedence::Open,
                 name: tunnel_chain_name(id, path.tag()),
                 remote: *remote,
                 conditions: vec![matches],
                 rules: passing.into_iter().chain([Rule::always(target)]).collect(),
-            }),
+            })),
         }
     }
     tunnel_rules

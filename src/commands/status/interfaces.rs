@@ -23,7 +23,11 @@ fn problem(tunnel: &TunnelStatus, interfaces: &[XfrmInterface]) -> Option<Proble
     let (record, title) = (&tunnel.record, tunnel.title());
     let if_id = record.tunnel.if_id_out?;
     let found = interfaces.iter().find(|interface| interface.if_id == if_id);
-    let effect = MissingInterface::of_tunnel(&record.tunnel, record.effective_policy(), &record.tunnel_rules);
+    let effect = MissingInterface::of_tunnel(
+        &record.tunnel,
+        record.effective_policy(),
+        record.tunnel_rules.interface.as_ref(),
+    );
     let (severity, text, fix) = match (found, effect) {
         (Some(found), _) if record.tunnel_rules.interface.as_ref() == Some(&found.interface) => return None,
         (Some(found), _) => (

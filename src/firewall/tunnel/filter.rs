@@ -2,12 +2,40 @@
 
 use std::num::NonZeroU8;
 
+use super::filter_path::{AllowedTraffic, FilterPath, filter_paths};
 use super::identity::TunnelId;
-use super::{AllowedTraffic, FilterPath, connection_comment};
+use super::refuse::refusing_buckets;
+use super::rules::TunnelPart;
+use super::{TunnelInput, connection_comment};
 use crate::daemon::{LogGroup, Tunnel};
+use crate::firewall::dispatch::Precedence;
 use crate::net::{Network, Protocol, Traffic};
-use crate::netfilter::{Comment, CtState, Direction, LogPrefix, Match, NflogPrefix, NflogTarget, Rule, Target};
+use crate::netfilter::{
+    Comment, CtState, Direction, LogPrefix, Match, NflogPrefix, NflogTarget, Rule, RulePosition, Target,
+};
 use crate::settings::{Allow, Policy, Service};
+
+/// What a tunnel has in the filter table for its packets: a chain on each path, and the rules that
+/// drop what is left.
+pub(super) fn filter_parts(input: &TunnelInput<'_>) -> Vec<TunnelPart> {
+    let (tunnel, id, policy) = (input.tunnel, input.id, input.context.policy);
+    let mut parts = Vec::new();
+    for filter_path in filter_paths(tunnel, policy) {
+        let rules = filter_rules(tunnel, id, policy, &filter_path);
+        let precedence = match filter_path.ends_in_drop() {
+            true => Precedence::Restricted,
+            false => Precedence::Open,
+        };
+        let local = filter_path.local;
+        parts.push(input.chain(filter_path.path, precedence, local, rules));
+        for bucket in refusing_buckets(tunnel, &filter_path) {
+            let matches = input.matches(bucket.path, Some(local));
+            let rules = log_and_drop(id, policy, matches).into_iter();
+            parts.extend(rules.map(|rule| TunnelPart::InBucket(bucket, RulePosition::Tail, rule)));
+        }
+    }
+    parts
+}
 
 /// The rules of a tunnel's chain on one path.
 ///
@@ -16,7 +44,7 @@ use crate::settings::{Allow, Policy, Service};
 /// A restricted tunnel's chain ends with a DROP: packets that it does not allow must not reach
 /// rules that allow more, such as one that accepts everything from a network in which the peer has
 /// its address.
-pub(crate) fn filter_rules(tunnel: &Tunnel, id: &TunnelId, policy: &Policy, filter_path: &FilterPath) -> Vec<Rule> {
+fn filter_rules(tunnel: &Tunnel, id: &TunnelId, policy: &Policy, filter_path: &FilterPath) -> Vec<Rule> {
     let copies = nflog_rule(tunnel);
     let user_chain = policy.chain.clone().map(|chain| Rule::always(Target::JumpUser(chain)));
     let log = PacketLogger { id, policy };

@@ -6,13 +6,13 @@
 //! it was created without the rules being made again. So what the settings restrict is dropped by
 //! its addresses meanwhile.
 
-use super::identity::TunnelId;
 use super::packet_path::PacketPath;
-use super::rules::TunnelRules;
-use super::{excludes_packets, filter, join_matches};
+use super::rules::TunnelPart;
+use super::{TunnelInput, excludes_packets, filter, join_matches};
 use crate::daemon::{SaMatch, Tunnel};
 use crate::firewall::base_chains::decrypted_chain;
 use crate::firewall::dispatch::{DispatchBucket, OptionalChains, Precedence};
+use crate::net::Interface;
 use crate::netfilter::{Direction, Match, RulePosition, Table};
 use crate::settings::{Allow, Policy};
 
@@ -31,11 +31,11 @@ pub enum MissingInterface {
 
 impl MissingInterface {
     /// What happens to packets into this tunnel; `None` if it leaves by no XFRM interface, or if
-    /// the interface is known.
+    /// the interface is known (`exit_interface`).
     #[must_use]
-    pub fn of_tunnel(tunnel: &Tunnel, policy: &Policy, rules: &TunnelRules) -> Option<Self> {
+    pub fn of_tunnel(tunnel: &Tunnel, policy: &Policy, exit_interface: Option<&Interface>) -> Option<Self> {
         let is_by_policy = matches!(tunnel.sa_match, SaMatch::Policy { .. });
-        (tunnel.if_id_out.is_some() && is_by_policy && rules.interface.is_none()).then(|| {
+        (tunnel.if_id_out.is_some() && is_by_policy && exit_interface.is_none()).then(|| {
             match (restricts_outbound(policy), addresses(tunnel).is_empty()) {
                 (false, _) => Self::Undecided,
                 (true, false) => Self::Dropped,
@@ -66,30 +66,32 @@ fn addresses(tunnel: &Tunnel) -> Vec<Match> {
     matches
 }
 
-/// Drops what the settings restrict.
+/// The rules that drop what the settings restrict.
 ///
 /// - Drops packets that came by IPsec, before the tunnel that they came out of allows them.
 /// - Drops all others, also the gateway's own, in the buckets of blocked pairs. There the packets
 ///   of known tunnel interfaces are excepted: another tunnel may be between the same networks.
-pub(super) fn drop_by_addresses(tunnel_rules: &mut TunnelRules, tunnel: &Tunnel, id: &TunnelId, policy: &Policy) {
-    match MissingInterface::of_tunnel(tunnel, policy, tunnel_rules) {
+pub(super) fn missing_interface_parts(input: &TunnelInput<'_>) -> Vec<TunnelPart> {
+    let (tunnel, id, policy) = (input.tunnel, input.id, input.context.policy);
+    match MissingInterface::of_tunnel(tunnel, policy, input.exit_interface) {
         Some(MissingInterface::Dropped) => {}
-        Some(MissingInterface::Undecided | MissingInterface::Unrestricted) | None => return,
+        Some(MissingInterface::Undecided | MissingInterface::Unrestricted) | None => return Vec::new(),
     }
     let traffic = filter::traffic_match(tunnel, Direction::Out, &tunnel.traffic);
     let known = join_matches(&addresses(tunnel), traffic.into_iter().collect());
-    tunnel_rules.optional.extend([
+    let shared = [
         OptionalChains::Unencrypted,
         OptionalChains::ClearTextEntry,
         OptionalChains::ClearTextBlocks,
-    ]);
+    ];
     let bucket = DispatchBucket::for_remote(PacketPath::BlockOut, Precedence::Open, &tunnel.remote_client);
-    for rule in filter::log_and_drop(id, policy, known.clone()) {
-        tunnel_rules.add_to_bucket(bucket, RulePosition::Tail, rule);
-    }
+    let blocked = filter::log_and_drop(id, policy, known.clone()).into_iter();
     let decrypted = [known, vec![Match::PolicyNone(Direction::Out)]].concat();
     // Each is inserted at the head, so the last one is inserted first.
-    for rule in filter::log_and_drop(id, policy, decrypted).into_iter().rev() {
-        tunnel_rules.add_rule(Table::Filter, &decrypted_chain(), RulePosition::Head, rule);
-    }
+    let decrypted = filter::log_and_drop(id, policy, decrypted).into_iter().rev();
+    let shared = shared.into_iter().map(TunnelPart::Shared);
+    shared
+        .chain(blocked.map(|rule| TunnelPart::InBucket(bucket, RulePosition::Tail, rule)))
+        .chain(decrypted.map(|rule| TunnelPart::AtHead(Table::Filter, decrypted_chain(), rule)))
+        .collect()
 }

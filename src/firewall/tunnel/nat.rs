@@ -4,72 +4,82 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::identity::TunnelId;
 use super::packet_path::PacketPath;
-use super::rules::{TunnelChain, TunnelRules};
+use super::rules::{TunnelChain, TunnelPart, TunnelRules};
 use super::{
-    NatExemption, PolicyContext, PolicyError, connection_comment, excludes_packets, filter, tunnel_chain_name,
-    tunnel_matches,
+    NatExemption, PolicyContext, PolicyError, TunnelInput, connection_comment, excludes_packets, filter,
+    tunnel_chain_name,
 };
-use crate::daemon::{SaMatch, Tunnel};
+use crate::daemon::{ClientTranslation, SaMatch, Tunnel};
 use crate::firewall::base_chains::base_chain;
 use crate::firewall::dispatch::{OptionalChains, Precedence};
-use crate::net::{Family, Interface, Network};
-use crate::netfilter::{BuiltIn, Direction, Match, Rule, RulePosition, Table, Target};
+use crate::net::{Family, Network};
+use crate::netfilter::{BuiltIn, Direction, Match, Rule, Table, Target};
 use crate::settings::{Allow, Nat};
 
-/// Adds the nat rules of a tunnel.
-pub(crate) fn add_nat(
-    tunnel_rules: &mut TunnelRules,
-    tunnel: &Tunnel,
-    id: &TunnelId,
-    context: &PolicyContext<'_>,
-    exit_interface: Option<&Interface>,
-) -> Result<(), PolicyError> {
+/// The nat rules of a tunnel by its settings.
+pub(super) fn nat_parts(input: &TunnelInput<'_>) -> Result<Vec<TunnelPart>, PolicyError> {
+    let TunnelInput { tunnel, context, .. } = input;
     let source_nats = context.policy.allow != Allow::None && tunnel.translation.is_none();
-    match context.policy.nat {
-        Nat::Exempt => exempt_from_nat(tunnel_rules, exit_interface),
+    Ok(match context.policy.nat {
+        Nat::Exempt => exempt_from_nat(input),
         // No packet goes into a tunnel that allows nothing. And with client address translation the
         // local end is one address, with SNAT and DNAT rules of its own.
-        Nat::Masquerade | Nat::Address(_) if !source_nats => exempt_from_nat(tunnel_rules, exit_interface),
+        Nat::Masquerade | Nat::Address(_) if !source_nats => exempt_from_nat(input),
         Nat::Leave => match context.nat_exemption {
-            NatExemption::Possible => skip_nat(tunnel_rules, tunnel, exit_interface),
-            NatExemption::Never => {}
+            NatExemption::Possible => vec![skip_nat(input)],
+            NatExemption::Never => Vec::new(),
         },
-        Nat::Masquerade => {
-            let address = own_address(tunnel)?;
-            add_source_nat(tunnel_rules, tunnel, id, context, exit_interface, address);
-        }
+        Nat::Masquerade => source_nat(input, own_address(tunnel)?),
         // An address of the other family is for other tunnels of the connection.
-        Nat::Address(address) if Family::of_address(address) != tunnel.family() => {
-            exempt_from_nat(tunnel_rules, exit_interface);
-        }
+        Nat::Address(address) if Family::of_address(address) != tunnel.family() => exempt_from_nat(input),
         Nat::Address(address) if !tunnel.local_client.contains(address) => {
             return Err(PolicyError::AddressOutside {
                 address,
                 local: tunnel.local_client,
             });
         }
-        Nat::Address(address) => add_source_nat(tunnel_rules, tunnel, id, context, exit_interface, address),
-    }
-    Ok(())
+        Nat::Address(address) => source_nat(input, address),
+    })
 }
 
-fn exempt_from_nat(tunnel_rules: &mut TunnelRules, exit_interface: Option<&Interface>) {
-    tunnel_rules.optional.insert(OptionalChains::NatExempt);
-    tunnel_rules
-        .optional
-        .extend(exit_interface.cloned().map(OptionalChains::NatExemptInterface));
+fn exempt_from_nat(input: &TunnelInput<'_>) -> Vec<TunnelPart> {
+    let by_interface = input.exit_interface.cloned().map(OptionalChains::NatExemptInterface);
+    let shared = std::iter::once(OptionalChains::NatExempt).chain(by_interface);
+    shared.map(TunnelPart::Shared).collect()
 }
 
 /// Returns the tunnel's packets to the other rules, at the head, before the rules that exempt other
 /// tunnels' packets.
-fn skip_nat(tunnel_rules: &mut TunnelRules, tunnel: &Tunnel, exit_interface: Option<&Interface>) {
+fn skip_nat(input: &TunnelInput<'_>) -> TunnelPart {
     let rule = Rule {
-        matches: tunnel_matches(tunnel, PacketPath::NatOut, Some(tunnel.local_client), exit_interface),
+        matches: input.matches(PacketPath::NatOut, Some(input.tunnel.local_client)),
         target: Target::Return,
     };
-    tunnel_rules.add_rule(Table::Nat, &base_chain(BuiltIn::PostRouting), RulePosition::Head, rule);
+    TunnelPart::AtHead(Table::Nat, base_chain(BuiltIn::PostRouting), rule)
+}
+
+/// Client address translation: SNAT of packets from the gateway's own address to the address
+/// that the peer assigned, and DNAT of packets to that address.
+///
+/// Only packets that this tunnel's policy matches: another tunnel's policy to the same network may
+/// use another assigned address.
+pub(super) fn translation_parts(input: &TunnelInput<'_>) -> Vec<TunnelPart> {
+    let Some(ClientTranslation { assigned, own }) = input.tunnel.translation else {
+        return Vec::new();
+    };
+    let directions = [
+        (PacketPath::NatIn, assigned, Target::Dnat(own)),
+        (PacketPath::NatOut, own, Target::Snat(assigned)),
+    ];
+    let parts = directions.map(|(path, local, target)| {
+        let rule = Rule {
+            matches: filter::selector_matches(input.tunnel, path.direction()),
+            target,
+        };
+        input.chain(path, Precedence::Open, Network::host(local), vec![rule])
+    });
+    parts.into()
 }
 
 /// The gateway's own address in the tunnel: the local network if it is one address, else the first
@@ -91,33 +101,31 @@ fn own_address(tunnel: &Tunnel) -> Result<IpAddr, PolicyError> {
 ///
 /// New connections that they begin are for other rules to forward, where their own addresses are
 /// not in the tunnel: whoever can send to the gateway could use the tunnel otherwise.
-fn add_source_nat(
-    tunnel_rules: &mut TunnelRules,
-    tunnel: &Tunnel,
-    id: &TunnelId,
-    context: &PolicyContext<'_>,
-    exit_interface: Option<&Interface>,
-    address: IpAddr,
-) {
-    exempt_from_nat(tunnel_rules, exit_interface);
-    tunnel_rules.optional.insert(OptionalChains::SourceNat);
+fn source_nat(input: &TunnelInput<'_>, address: IpAddr) -> Vec<TunnelPart> {
+    let tunnel = input.tunnel;
     // Packets outside the tunnel's protocol and port would leave unencrypted, with a source that is
     // unknown outside. So the match includes protocol and port.
     let snat = Rule {
         matches: filter::selector_matches(tunnel, Direction::Out),
         target: Target::Snat(address),
     };
-    let kept = bypassed_networks(tunnel, context).into_iter();
+    let kept = bypassed_networks(tunnel, input.context).into_iter();
     let kept = kept.map(|network| Rule::when(Match::Destination(Network::Prefix(network)), Target::Return));
-    tunnel_rules.attach(TunnelChain {
+    let chain = TunnelPart::Chain(TunnelChain {
         path: PacketPath::NatOut,
         precedence: Precedence::Open,
-        name: tunnel_chain_name(id, PacketPath::NatOut.tag()),
+        name: tunnel_chain_name(input.id, PacketPath::NatOut.tag()),
         remote: tunnel.remote_client,
-        conditions: source_nat_matches(tunnel, exit_interface),
+        conditions: source_nat_matches(input),
         rules: kept.chain([snat]).collect(),
     });
-    accept_replies(tunnel_rules, tunnel, id, exit_interface, address);
+    let mut parts = exempt_from_nat(input);
+    parts.extend([
+        TunnelPart::Shared(OptionalChains::SourceNat),
+        chain,
+        accept_replies(input, address),
+    ]);
+    parts
 }
 
 /// The networks within the remote one to which packets keep their source: those that are set
@@ -153,9 +161,10 @@ pub(crate) fn kept_sources(tunnel_rules: &TunnelRules) -> Vec<IpNet> {
 
 /// The alternative matches on packets to source-NAT: the packet already matches the tunnel's
 /// policy, or it is unencrypted and goes to the remote network.
-fn source_nat_matches(tunnel: &Tunnel, exit_interface: Option<&Interface>) -> Vec<Vec<Match>> {
+fn source_nat_matches(input: &TunnelInput<'_>) -> Vec<Vec<Match>> {
+    let (tunnel, exit_interface) = (input.tunnel, input.exit_interface);
     let from_hosts_behind = |local: Option<Network>| {
-        let mut matches = tunnel_matches(tunnel, PacketPath::NatOut, local, exit_interface);
+        let mut matches = input.matches(PacketPath::NatOut, local);
         let last = matches.len().saturating_sub(1);
         // Interface matches come before those of extensions, as iptables lists them.
         match exit_interface {
@@ -177,30 +186,25 @@ fn source_nat_matches(tunnel: &Tunnel, exit_interface: Option<&Interface>) -> Ve
 
 /// Accepts replies to a source-NATed host. Its address is restored before FORWARD, so the tunnel's
 /// selector does not match; conntrack knows the address that it was translated to.
-fn accept_replies(
-    tunnel_rules: &mut TunnelRules,
-    tunnel: &Tunnel,
-    id: &TunnelId,
-    exit_interface: Option<&Interface>,
-    address: IpAddr,
-) {
-    let mut matches = tunnel_matches(tunnel, PacketPath::ForwardIn, None, exit_interface);
+fn accept_replies(input: &TunnelInput<'_>, address: IpAddr) -> TunnelPart {
+    let tunnel = input.tunnel;
+    let mut matches = input.matches(PacketPath::ForwardIn, None);
     let position = match tunnel.sa_match {
         SaMatch::Interface(_) => matches.len(),
         SaMatch::Policy { .. } => matches.len().saturating_sub(1),
     };
     matches.insert(position, Match::CtReplDst(address));
-    tunnel_rules.attach(TunnelChain {
+    TunnelPart::Chain(TunnelChain {
         path: PacketPath::ForwardIn,
         precedence: Precedence::Open,
         // H for hosts behind the gateway: not the tunnel's chain for this path, whose matches
         // differ.
-        name: tunnel_chain_name(id, "H"),
+        name: tunnel_chain_name(input.id, "H"),
         remote: tunnel.remote_client,
         conditions: vec![matches],
         rules: vec![Rule {
             matches: connection_comment(tunnel).map(Match::Comment).into_iter().collect(),
             target: PacketPath::ForwardIn.accept_target(),
         }],
-    });
+    })
 }

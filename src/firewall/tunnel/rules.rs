@@ -1,6 +1,7 @@
 //! All rules of one record, by table.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
@@ -54,6 +55,23 @@ pub(crate) struct TunnelChain {
     pub(crate) conditions: Vec<Vec<Match>>,
     /// Its rules.
     pub(crate) rules: Vec<Rule>,
+}
+
+/// A part of a tunnel's rules. [`TunnelRules::attach`] links it to the tree of chains.
+#[derive(Debug)]
+pub(crate) enum TunnelPart {
+    /// A chain of its own, with the jumps to it from the bucket of the remote network.
+    Chain(TunnelChain),
+    /// A chain of its own, to which other parts jump.
+    Unlinked(Table, ChainName, Vec<Rule>),
+    /// A rule in a bucket.
+    InBucket(DispatchBucket, RulePosition, Rule),
+    /// A rule at the head of a chain that shared parts bring.
+    AtHead(Table, ChainName, Rule),
+    /// Shared chains that it needs.
+    Shared(OptionalChains),
+    /// A peer whose ESP and AH is accepted.
+    EspPeer(IpAddr),
 }
 
 impl TunnelRules {
@@ -145,8 +163,26 @@ impl TunnelRules {
         needed
     }
 
+    /// Links a part to the tree.
+    pub(crate) fn attach(&mut self, part: TunnelPart) {
+        match part {
+            TunnelPart::Chain(own) => self.attach_chain(own),
+            TunnelPart::Unlinked(table, chain, rules) => self.add_chain(table, &chain, rules),
+            TunnelPart::InBucket(bucket, position, rule) => self.add_to_bucket(bucket, position, rule),
+            TunnelPart::AtHead(table, chain, rule) => self.add_rule(table, &chain, RulePosition::Head, rule),
+            TunnelPart::Shared(chains) => drop(self.optional.insert(chains)),
+            TunnelPart::EspPeer(host) => {
+                let network = Network::host(host);
+                let bucket = DispatchBucket::for_remote(PacketPath::EspPeer, Precedence::Open, &network);
+                self.buckets.insert(bucket);
+                self.optional
+                    .extend([OptionalChains::EspPeers, OptionalChains::EspPeer(host)]);
+            }
+        }
+    }
+
     /// Adds a chain, and in the bucket of its remote network the jumps to it.
-    pub(crate) fn attach(&mut self, own: TunnelChain) {
+    fn attach_chain(&mut self, own: TunnelChain) {
         let bucket = DispatchBucket::for_remote(own.path, own.precedence, &own.remote);
         let fragment = self.fragment_mut(own.path.table());
         fragment.add_chain(&own.name);
@@ -166,7 +202,7 @@ impl TunnelRules {
     }
 
     /// Adds a rule to a bucket.
-    pub(crate) fn add_to_bucket(&mut self, bucket: DispatchBucket, place: RulePosition, rule: Rule) {
+    fn add_to_bucket(&mut self, bucket: DispatchBucket, place: RulePosition, rule: Rule) {
         self.add_rule(bucket.path.table(), &bucket.chain_name(), place, rule);
         self.buckets.insert(bucket);
     }
