@@ -28,19 +28,20 @@ impl<T: Tables> Engine<'_, T> {
         };
         self.store.recover(&journal)?;
         self.bring_to_record(&journal, &[], &[])?;
-        self.forget_completed_ups(&journal)?;
-        Ok(self.store.clear_journal()?)
+        self.store.clear_journal()?;
+        self.forget_completed_ups(&journal)
     }
 
     /// Forgets that a call which died noted its tunnel as up without rules: it has them now.
-    fn forget_completed_ups(&self, journal: &Journal) -> Result<(), RecordError> {
+    fn forget_completed_ups(&mut self, journal: &Journal) -> Result<(), ApplyError> {
         if journal.recovery == Recovery::RollBack || !self.store.has_failed_ups()? {
             return Ok(());
         }
         for id in &journal.added {
             let record = self.store.readable_entry(journal.ruleset, id)?;
             if let Some(record) = record.and_then(Record::into_tunnel) {
-                self.store.forget_failed_up(&record.tunnel)?;
+                let counted: Vec<_> = record.opened_by().iter().map(|opener| opener.unique_id).collect();
+                self.count_failed_ups(&record.tunnel, &counted);
             }
         }
         Ok(())
