@@ -45,8 +45,8 @@ impl<T: Tables> Engine<'_, T> {
 
     /// Counts as up the SAs of a tunnel whose `up` failed before it got its rules. charon ignores
     /// such a failure, so their `down` comes too. It must not be taken for that of an SA that is
-    /// up: at a reauthentication it comes after the `up` of the new SA. `counted` are the numbers of
-    /// the SAs that the record has.
+    /// up: at a reauthentication it comes after the `up` of the new SA. `counted` are the numbers
+    /// of the SAs that the record has.
     pub(super) fn count_failed_ups(&mut self, tunnel: &Tunnel, counted: &[Option<u32>]) {
         // After an error they may go on being shown; the rules are installed all the same.
         let failed = self.store.failed_ups_of(tunnel).unwrap_or_default();
