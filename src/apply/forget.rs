@@ -6,7 +6,7 @@ use super::{ApplyError, Change, Engine, TunnelOutcome};
 use crate::daemon::Tunnel;
 use crate::netfilter::Ruleset;
 use crate::netfilter::iptables::{RefusalReason, Tables, TablesError};
-use crate::state::{Record, RecordError, Recovery, Store, TunnelRecord};
+use crate::state::{Journal, Record, RecordError, Recovery, Store, TunnelRecord};
 
 /// Whether a `down` has to be noted to be executed later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,7 +28,23 @@ impl<T: Tables> Engine<'_, T> {
         };
         self.store.recover(&journal)?;
         self.bring_to_record(&journal, &[], &[])?;
-        Ok(self.store.clear_journal()?)
+        self.store.clear_journal()?;
+        self.forget_completed_ups(&journal)
+    }
+
+    /// Forgets that a call which died noted its tunnel as up without rules: it has them now.
+    fn forget_completed_ups(&mut self, journal: &Journal) -> Result<(), ApplyError> {
+        if journal.recovery == Recovery::RollBack || !self.store.has_failed_ups()? {
+            return Ok(());
+        }
+        for id in &journal.added {
+            let record = self.store.readable_entry(journal.ruleset, id)?;
+            if let Some(record) = record.and_then(Record::into_tunnel) {
+                let counted: Vec<_> = record.opened_by().iter().map(|opener| opener.unique_id).collect();
+                self.count_failed_ups(&record.tunnel, &counted);
+            }
+        }
+        Ok(())
     }
 
     /// Executes the downs that earlier calls could not. One that still cannot be executed keeps its

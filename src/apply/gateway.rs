@@ -277,9 +277,12 @@ impl<T: Tables> Engine<'_, T> {
         }
         // What cannot be read stays as it is.
         for (ruleset, entries) in &mut wanted {
-            for (id, _) in self.store.read_all(*ruleset)?.unreadable {
-                entries.remove(&id);
-            }
+            let known: BTreeSet<_> = recorded.get(ruleset).into_iter().flatten().map(Record::id).collect();
+            let is_lost = |id: &TunnelId| {
+                let read = (!known.contains(id)).then(|| self.store.entry(*ruleset, id));
+                read.is_some_and(|read| read.is_err_and(|error| error.is_of_content()))
+            };
+            entries.retain(|id, _| !is_lost(id));
         }
         let entries = wanted.into_iter();
         Ok(entries

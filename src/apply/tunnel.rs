@@ -38,21 +38,22 @@ impl<T: Tables> Engine<'_, T> {
         let has_failed_ups = self.store.has_failed_ups()?;
         let outcome = self.open_and_count(tunnel)?;
         if has_failed_ups {
-            self.count_failed_ups(tunnel);
+            self.count_failed_ups(tunnel, &[tunnel.unique_id]);
         }
         Ok(outcome)
     }
 
     /// Counts as up the SAs of a tunnel whose `up` failed before it got its rules. charon ignores
     /// such a failure, so their `down` comes too. It must not be taken for that of an SA that is
-    /// up: at a reauthentication it comes after the `up` of the new SA.
-    fn count_failed_ups(&mut self, tunnel: &Tunnel) {
+    /// up: at a reauthentication it comes after the `up` of the new SA. `counted` are the numbers
+    /// of the SAs that the record has.
+    pub(super) fn count_failed_ups(&mut self, tunnel: &Tunnel, counted: &[Option<u32>]) {
         // After an error they may go on being shown; the rules are installed all the same.
         let failed = self.store.failed_ups_of(tunnel).unwrap_or_default();
         let _ = self.store.forget_failed_up(tunnel);
         let is_other = |failed: &&FailedUp| {
             failed.tunnel.up_counting == UpCounting::Counted
-                && failed.tunnel.unique_id != tunnel.unique_id
+                && !counted.contains(&failed.tunnel.unique_id)
                 && failed.daemon == self.context.daemon
         };
         let others: Vec<_> = failed.iter().filter(is_other).collect();

@@ -21,7 +21,7 @@ use crate::commands::prune::{PolicyState, PruneDoubt, SoughtTunnel, policy_state
 use crate::commands::settings_changes::SettingsChanges;
 use crate::daemon::Tunnel;
 use crate::dns::{self, NameUser};
-use crate::firewall::{PacketPath, TunnelId, TunnelRules};
+use crate::firewall::{PacketPath, RecordScope, TunnelId, TunnelRules};
 use crate::net::Network;
 use crate::netfilter::{Counters, IptablesSave, Ruleset, SavedRule, Table, Target, normalize};
 use crate::settings::{DEFAULT_PATH, Settings, SettingsError};
@@ -261,9 +261,12 @@ fn gather_unsorted(command: &CommandContext<'_>) -> Result<StatusReport, HookErr
                 continue;
             }
         };
-        let lost = store.read_all(ruleset)?.unreadable;
-        let lost = lost.iter().map(|(id, error)| lost_record(ruleset, id, error));
-        report.problems.extend(lost);
+        // Each record is read once, unless one cannot be read.
+        if comparison.wanted.scope == RecordScope::Partial {
+            let lost = store.read_all(ruleset)?.unreadable;
+            let lost = lost.iter().map(|(id, error)| lost_record(ruleset, id, error));
+            report.problems.extend(lost);
+        }
         let owners = owners(&comparison.entries);
         let drifts = comparison.drifts.iter();
         loaded.extend(drifts.map(|drift| Problem::drift(ruleset, drift, |chain| owners.get(chain).cloned())));

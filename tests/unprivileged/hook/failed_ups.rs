@@ -351,3 +351,17 @@ fn a_first_up_that_fails_in_a_namespace_with_a_number_that_is_used_again_is_note
     assert_eq!(without_rules_in_json(&mut fakes).len(), 1);
     assert!(!fakes.operate(&["status"]).out_text().contains("tunnel-9"));
 }
+
+#[test]
+fn an_up_that_was_killed_and_is_completed_by_the_next_call_has_rules() {
+    let mut fakes = Fakes::new();
+    let up = strongswan_up();
+    fakes.restore_does("kill -9 $$");
+    fakes.call_in_vain(&up).assert_refused(1, &["signal 9"]);
+    fakes.restore_does("exit 0");
+    assert_eq!(without_rules_in_json(&mut fakes).len(), 1);
+    fakes.expect_success(&libreswan_up().with_verb("route-client"));
+    assert_eq!(without_rules_in_json(&mut fakes).len(), 0);
+    fakes.expect_success(&up.opposite());
+    fakes.assert_forgotten();
+}
