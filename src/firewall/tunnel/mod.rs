@@ -217,8 +217,8 @@ impl TunnelInput<'_> {
         // iptables shows the source first.
         matches.sort_by_key(|matched| !matches!(matched, Match::Source(Network::Prefix(_))));
         matches.push(match (path.direction(), self.exit_interface) {
-            // Packets meet the policy only inside the interface, after these rules. So the interface
-            // is matched.
+            // Packets meet the policy only inside the interface, after these rules. So the
+            // interface is matched.
             (Direction::Out, Some(interface)) => path.interface_match(InterfaceMatch::Interface(interface.clone())),
             (Direction::Out, None) | (Direction::In, _) => sa_match(&self.tunnel.sa_match, path),
         });
