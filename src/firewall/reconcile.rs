@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::base_chains::{base_chain, base_chain_jump};
-use super::desired_state::{DesiredState, RecordScope};
+use super::desired_state::{DesiredChain, DesiredState, RecordScope};
 use super::drift::{Drift, DriftKind, MatchedRules, RuleProbe, user_jump_to};
 use crate::netfilter::{
     BuiltIn, ChainName, Counters, IptablesSave, RestoreCommand, Rule, SavedRule, SavedTable, Section, Table, Target,
@@ -64,16 +64,27 @@ fn reconcile_table(
     let orphan: BTreeSet<_> = kinds.iter().filter_map(|kind| orphan_chain(kind)).collect();
     let (mut commands, mut rules) = (Vec::new(), Vec::new());
     for name in drifted_chains(desired, table, kinds) {
-        let patch = match repair {
-            Repair::Patch => patch_chain(desired, table, &name, listed, confirmed),
-            // What may belong to a record that cannot be read would be lost.
-            Repair::Refill => patch_around(desired, table, &name, listed, confirmed),
-        };
+        let compared = desired.desired_chain(table, &name).map(|chain| {
+            let answers = confirmed_rules(table, &name, confirmed);
+            (chain, MatchedRules::new(chain, listed.rules(name.as_str()), &answers))
+        });
+        let patch = compared.as_ref().and_then(|(chain, matched)| {
+            // Also for a refill: what may belong to a record that cannot be read would be lost.
+            let around = (desired.scope == RecordScope::Partial).then(|| patch_around(chain, &name, matched));
+            around.flatten().or_else(|| match repair {
+                Repair::Patch if listed.has_chain(name.as_str()) => patch_chain(chain, &name, matched),
+                Repair::Patch | Repair::Refill => None,
+            })
+        });
         if let Some(patch) = patch {
             rules.extend(patch);
         } else {
             commands.push(RestoreCommand::NewChain(name.clone()));
-            rules.extend(refill_chain(desired, table, &name, listed, confirmed));
+            rules.extend(
+                compared
+                    .iter()
+                    .flat_map(|(chain, matched)| refill_chain(chain, &name, matched)),
+            );
         }
     }
     commands.extend(orphan.iter().copied().cloned().map(RestoreCommand::Flush));
@@ -129,24 +140,7 @@ fn orphan_chain(kind: &DriftKind) -> Option<&ChainName> {
 /// The commands that delete unexpected rules from a chain, and add missing rules before or after
 /// the chain's own; installed rules are not touched. `None` if that is not enough: if own rules of
 /// the chain are missing, or the order has to change.
-fn patch_chain(
-    desired: &DesiredState,
-    table: Table,
-    name: &ChainName,
-    listed: &SavedTable,
-    confirmed: &[RuleProbe],
-) -> Option<Vec<RestoreCommand>> {
-    let chain = desired
-        .desired_chain(table, name)
-        .filter(|_| listed.has_chain(name.as_str()))?;
-    let matched = MatchedRules::new(
-        chain,
-        listed.rules(name.as_str()),
-        &confirmed_rules(table, name, confirmed),
-    );
-    if let Some(patch) = patch_around(desired, table, name, listed, confirmed) {
-        return Some(patch);
-    }
+fn patch_chain(chain: &DesiredChain, name: &ChainName, matched: &MatchedRules<'_>) -> Option<Vec<RestoreCommand>> {
     if !matched.is_in_order(chain) {
         return None;
     }
@@ -188,18 +182,7 @@ fn needs_new_chain(target: &Target) -> bool {
 
 /// The commands that add missing rules to a chain with rules that may belong to records that cannot
 /// be read: each behind the rule before it. `None` if there are no such rules.
-fn patch_around(
-    desired: &DesiredState,
-    table: Table,
-    name: &ChainName,
-    listed: &SavedTable,
-    confirmed: &[RuleProbe],
-) -> Option<Vec<RestoreCommand>> {
-    let chain = desired
-        .desired_chain(table, name)
-        .filter(|_| desired.scope == RecordScope::Partial)?;
-    let answers = confirmed_rules(table, name, confirmed);
-    let matched = MatchedRules::new(chain, listed.rules(name.as_str()), &answers);
+fn patch_around(chain: &DesiredChain, name: &ChainName, matched: &MatchedRules<'_>) -> Option<Vec<RestoreCommand>> {
     matched.unexpected().next()?;
     let mut lines = matched.rules.clone();
     let mut commands = Vec::new();
@@ -224,18 +207,8 @@ fn confirmed_rules<'s>(table: Table, name: &ChainName, confirmed: &'s [RuleProbe
 }
 
 /// All rules of a chain. Rules that were installed keep the counters of the listing.
-fn refill_chain(
-    desired: &DesiredState,
-    table: Table,
-    name: &ChainName,
-    listed: &SavedTable,
-    confirmed: &[RuleProbe],
-) -> Vec<RestoreCommand> {
-    let Some(chain) = desired.desired_chain(table, name) else {
-        return Vec::new();
-    };
-    let answers = confirmed_rules(table, name, confirmed);
-    let counters = MatchedRules::new(chain, listed.rules(name.as_str()), &answers).counters();
+fn refill_chain(chain: &DesiredChain, name: &ChainName, matched: &MatchedRules<'_>) -> Vec<RestoreCommand> {
+    let counters = matched.counters();
     chain
         .rules()
         .enumerate()
